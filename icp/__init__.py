@@ -1,0 +1,35 @@
+"""Intervention-based causal pruning: find the units through which a spurious cue reaches an answer, and cut them."""
+
+__version__ = "0.1.0"
+
+from icp.effects import Effects
+from icp.errors import ArtefactError, IcpError, ModelError, NotFiniteError, ProbeError, PruneError, UnitError
+from icp.evaluate import Evaluation, evaluate
+from icp.frontier import Frontier, frontier
+from icp.interventions import Affine, Intervention, Mask, Scale, Swap
+from icp.model import Model, load
+from icp.probes import Example, Probe
+from icp.properties import (
+    ClassProbability,
+    LogitDifference,
+    LogLikelihood,
+    NextTokenLoss,
+    PairGap,
+    Probability,
+    Property,
+    TaskLoss,
+)
+from icp.prune import prune
+from icp.scores import Scores, damage, indirect_effect, selectivity, spuriousness
+from icp.selection import Choice, Selection
+from icp.sweep.joint import SetEffects, measure_sets
+from icp.sweep.measure import measure
+from icp.units import Unit
+
+__all__ = [
+    "Affine", "ArtefactError", "Choice", "ClassProbability", "Effects", "Evaluation", "Example", "Frontier", "IcpError",
+    "Intervention", "LogLikelihood", "LogitDifference", "Mask", "Model", "ModelError", "NextTokenLoss",
+    "NotFiniteError", "PairGap", "Probability", "Probe", "ProbeError", "Property", "PruneError", "Scale", "Scores",
+    "Selection", "SetEffects", "Swap", "TaskLoss", "Unit", "UnitError", "damage", "evaluate", "frontier",
+    "indirect_effect", "load", "measure", "measure_sets", "prune", "selectivity", "spuriousness",
+]  # fmt: skip

@@ -1,0 +1,37 @@
+"""Aligning an input with its counterpart by token diff."""
+
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """For each token of x, the position of its partner in x'; or, where that is impossible, why.
+
+    Equal runs pair up one to one, and a replaced run of equal length too. Where the lengths of a replaced run differ,
+    its last tokens pair up (that is where a word's meaning has been assembled) and surplus leading tokens of x all take
+    the first token of the run in x'.
+    """
+
+    positions: tuple[int, ...] = ()
+    changed: tuple[int, ...] = ()
+    problem: str | None = None
+
+
+def align(x: list[int], counterpart: list[int]) -> Alignment:
+    """Align token lists. `changed` are the positions of x that lie in a replaced run."""
+    if x == counterpart:
+        return Alignment(problem="the counterpart has the same tokens as the input, so there is no cue to swap")
+    positions = [-1] * len(x)
+    changed: list[int] = []
+    for tag, i, i_end, j, j_end in SequenceMatcher(None, x, counterpart, autojunk=False).get_opcodes():
+        if tag == "delete":
+            where = f"position {i}" if i_end - i == 1 else f"positions {i} to {i_end - 1}"
+            return Alignment(problem=f"the token(s) at {where} have no partner: the counterpart leaves them out")
+        if tag == "replace" and (i_end - i, j_end - j) == (len(x), len(counterpart)):
+            return Alignment(problem="the input and its counterpart share no token")
+        for position in range(i, i_end):
+            positions[position] = j + position - i if tag == "equal" else max(j, j_end - (i_end - position))
+            if tag == "replace":
+                changed.append(position)
+    return Alignment(tuple(positions), tuple(changed))

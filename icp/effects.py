@@ -1,0 +1,94 @@
+"""Measured effects, labelled, with provenance. No judging happens here; see `icp.scores`."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from icp.errors import ArtefactError
+from icp.files import writing_folder
+from icp.units import Unit
+
+if TYPE_CHECKING:
+    import xarray
+
+
+@dataclass(frozen=True, eq=False)
+class Effects:
+    """dP [unit, intervention, example] in the property's unit, positive where the intervention raises P.
+
+    `clean` [example] is P(x); `total` [example] is P(x') - P(x), NaN where there is no counterpart. `header` holds the
+    labels and the provenance: probe, property, interventions, method, positions, model binding, plan and versions.
+    """
+
+    dP: np.ndarray
+    clean: np.ndarray
+    total: np.ndarray
+    header: dict[str, Any]
+
+    @property
+    def units(self) -> list[Unit]:
+        return [Unit.parse(u) for u in self.header["units"]]
+
+    @property
+    def interventions(self) -> list[str]:
+        return self.header["interventions"]
+
+    def of(self, intervention: str) -> np.ndarray:
+        """dP [unit, example] of one intervention by its label; raises `ArtefactError` naming the labels there are."""
+        if intervention not in self.interventions:
+            raise ArtefactError(
+                f"no intervention {intervention!r} was measured: there are {', '.join(self.interventions)}"
+            )
+        return self.dP[:, self.interventions.index(intervention)]
+
+    def dataset(self) -> "xarray.Dataset":
+        """The same as an `xarray.Dataset` with dimensions unit, intervention and example."""
+        import xarray
+
+        examples = self.header["examples"]
+        coords = {
+            "unit": list(self.header["units"]),
+            "intervention": list(self.interventions),
+            "example": np.arange(len(self.clean)),
+        }
+        for field in ("text", "template", "word", "group", "label"):
+            coords[field] = ("example", np.array([e[field] for e in examples], dtype=object))
+        return xarray.Dataset(
+            {
+                "dP": (("unit", "intervention", "example"), self.dP),
+                "clean": ("example", self.clean),
+                "total": ("example", self.total),
+            },
+            coords=coords,
+            attrs={"property": self.header["property"], "unit_of_P": self.header["unit_of_P"],
+                   "provenance": json.dumps({k: v for k, v in self.header.items() if k not in ("units", "examples")})},
+        )  # fmt: skip
+
+    def save(self, path: "str | Path") -> Path:
+        """Write a zarr store, whole or not at all; `icp.measure(store=path)` writes the same format as it goes."""
+        from icp.sweep.store import Store
+
+        with writing_folder(path) as work:
+            shutil.rmtree(work)
+            store = Store.create(work, self.header, self.dP.shape, str(self.dP.dtype), 64)
+            store.write(range(len(self.dP)), self.dP)
+            store.write_examples(self.clean, self.total)
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: "str | Path") -> "Effects":
+        """Read a store; raises `ArtefactError` where it is foreign, damaged, or not measured to its end."""
+        from icp.sweep.store import Store
+
+        store = Store.open(path)
+        dP, clean, total = store.read()
+        if not np.isfinite(dP).all():
+            missing = int((~np.isfinite(dP).all(axis=(1, 2))).sum())
+            raise ArtefactError(
+                f"{path} is unfinished: {missing} of {len(dP)} units are missing; rerun the same measurement"
+            )
+        return cls(dP, clean, total, store.header)

@@ -1,0 +1,29 @@
+"""Every error that `icp` raises on purpose: one sentence with the value and the way out."""
+
+
+class IcpError(Exception):
+    """Base class. The command line prints its message and exits with status 1."""
+
+
+class ModelError(IcpError):
+    """A model that cannot be found, read, or matched to an architecture row."""
+
+
+class UnitError(IcpError):
+    """An address, site, or kind of unit that the model does not have."""
+
+
+class ProbeError(IcpError):
+    """Inputs, answers, or counterparts that cannot be measured as they stand."""
+
+
+class NotFiniteError(IcpError):
+    """The model returned NaN or an infinity where a number was to be read."""
+
+
+class ArtefactError(IcpError):
+    """A stored file that is truncated, of another version, or bound to something else."""
+
+
+class PruneError(IcpError):
+    """A cut that the architecture's weights or configuration cannot express."""

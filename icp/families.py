@@ -1,0 +1,143 @@
+"""One declarative row an architecture: where its blocks, projections, and norms are.
+
+To add an architecture, add a row. Everything else in `icp` reads rows; `icp.model.check` compares a row with the
+live module at load and refuses one that does not fit.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from icp.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place to hook inside a block: a module path and a side, `"input"` or `"output"`."""
+
+    module: str
+    side: str
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The weights that carry a site into the residual stream, as attributes of a module inside a block."""
+
+    module: str
+    weight: str = "weight"
+    bias: str = "bias"
+
+
+@dataclass(frozen=True)
+class BiasSwitch:
+    """A config option that gives a bias to the named modules of every block."""
+
+    option: str
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A row. Paths are relative to the root module, or to a block for `neurons`, `heads` and projections.
+
+    `parallel` is true where attention and MLP both read the block's input (GPT-NeoX), so that a head's edit, like a
+    neuron's, is an additive change of the block's output. A `*_bias` switch is None where every projection of that
+    kind has a bias already, or where the config cannot give it one.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    embed: str
+    blocks: str
+    final_norm: str
+    unembed: str
+    neurons: Point
+    heads: Point
+    mlp_out: Projection
+    attn_out: Projection
+    mlp_bias: BiasSwitch | None = None
+    attn_bias: BiasSwitch | None = None
+    parallel: Callable[[object], bool] = lambda config: False
+    n_heads: Callable[[object], int] = lambda config: config.num_attention_heads
+
+
+def _row(name, model_types, embed, blocks, final_norm, unembed, mlp_out, attn_out, **rest) -> Family:
+    """A plain `transformers` row: units live at the inputs of the two projections."""
+    return Family(
+        name, model_types, embed, blocks, final_norm, unembed,
+        neurons=Point(mlp_out, "input"), heads=Point(attn_out, "input"),
+        mlp_out=Projection(mlp_out), attn_out=Projection(attn_out), **rest,
+    )  # fmt: skip
+
+
+_LLAMA = _row(
+    "llama", ("llama",), "model.embed_tokens", "model.layers", "model.norm", "lm_head",
+    "mlp.down_proj", "self_attn.o_proj",
+    mlp_bias=BiasSwitch("mlp_bias", ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")),
+    attn_bias=BiasSwitch(
+        "attention_bias", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
+    ),
+)  # fmt: skip
+
+FAMILIES = (
+    _LLAMA,
+    replace(_LLAMA, name="mistral", model_types=("mistral",), mlp_bias=None, attn_bias=None),
+    replace(_LLAMA, name="qwen2", model_types=("qwen2",), mlp_bias=None, attn_bias=None),
+    _row(
+        "gpt2", ("gpt2",), "transformer.wte", "transformer.h", "transformer.ln_f", "lm_head",
+        "mlp.c_proj", "attn.c_proj",
+    ),
+    _row(
+        "gpt_neo", ("gpt_neo",), "transformer.wte", "transformer.h", "transformer.ln_f", "lm_head",
+        "mlp.c_proj", "attn.attention.out_proj",
+    ),
+    _row(
+        "gpt_neox", ("gpt_neox",), "gpt_neox.embed_in", "gpt_neox.layers", "gpt_neox.final_layer_norm",
+        "lm_head", "mlp.dense_4h_to_h", "attention.dense",
+        attn_bias=BiasSwitch("attention_bias", ("attention.query_key_value", "attention.dense")),
+        parallel=lambda config: config.use_parallel_residual,
+    ),
+)  # fmt: skip
+
+HOOKED_TRANSFORMER = Family(
+    "hooked_transformer", (), "hook_embed", "blocks", "ln_final", "unembed",
+    neurons=Point("mlp.hook_post", "output"), heads=Point("attn.hook_z", "output"),
+    mlp_out=Projection("mlp", "W_out", "b_out"), attn_out=Projection("attn", "W_O", "b_O"),
+    parallel=lambda config: config.parallel_attn_mlp, n_heads=lambda config: config.n_heads,
+)  # fmt: skip
+
+BRIDGE = _row(
+    "transformer_bridge", (), "embed", "blocks", "ln_final", "unembed", "mlp.out", "attn.o",
+    parallel=lambda config: bool(getattr(config, "parallel_attn_mlp", False)),
+    n_heads=lambda config: config.n_heads,
+)  # fmt: skip
+
+
+def family_of(model_type: str) -> Family:
+    """The row of a `transformers` model type; raises `ModelError` naming the known ones."""
+    for family in FAMILIES:
+        if model_type in family.model_types:
+            return family
+    known = ", ".join(t for f in FAMILIES for t in f.model_types)
+    raise ModelError(
+        f"no architecture row for model type {model_type!r}: known are {known}; add a row to icp/families.py"
+    )
+
+
+def outgoing(block: nn.Module, projection: Projection) -> tuple[Tensor, nn.Parameter | None]:
+    """The outgoing weights [d_in, d_model], as a view to edit in place, and the bias [d_model] or None.
+
+    `nn.Linear` stores [d_model, d_in], `Conv1D` the transpose, and TransformerLens [head, d_head, d_model].
+    """
+    module = unwrap(block.get_submodule(projection.module))
+    weight = getattr(module, projection.weight)
+    flat = weight.T if isinstance(module, nn.Linear) else weight.view(-1, weight.shape[-1])
+    return flat, getattr(module, projection.bias)
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """The plain module behind a TransformerLens bridge component, or the module itself."""
+    while "_original_component" in module._modules:
+        module = module._modules["_original_component"]
+    return module

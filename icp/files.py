@@ -1,0 +1,60 @@
+"""Writing artefacts whole or not at all."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from icp.errors import ArtefactError
+
+
+@contextmanager
+def writing_folder(folder: "str | Path") -> Iterator[Path]:
+    """A work folder beside `folder` that takes its place when all went well, and is removed otherwise."""
+    folder = Path(folder)
+    with _explained(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        try:
+            yield work
+            work.chmod(0o755)
+            if folder.exists():
+                old = work.with_name(work.name + "-old")
+                folder.rename(old)
+                work.rename(folder)
+                shutil.rmtree(old)
+            else:
+                work.rename(folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def writing_file(path: "str | Path") -> Iterator[Path]:
+    """A work file beside `path` that takes its place when all went well, and is removed otherwise."""
+    path = Path(path)
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        os.close(handle)
+        try:
+            yield Path(name)
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC or "No space left" in str(error):
+            raise ArtefactError(
+                f"the disk that holds {path} is full: free space or write elsewhere; nothing was left half-written"
+            ) from error
+        raise ArtefactError(f"cannot write {path}: {error}") from error

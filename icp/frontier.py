@@ -1,0 +1,206 @@
+"""Nested sets of units, measured jointly: what is left of the cue, and what it costs, as the set grows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from icp.errors import ArtefactError, IcpError, ProbeError
+from icp.interventions import Affine, Intervention, MeanDonor
+from icp.model import Model
+from icp.probes import Probe
+from icp.properties import LogitDifference, Property, TaskLoss
+from icp.scores import Scores
+from icp.selection import Choice, Selection, read_choices, write_choices
+from icp.sweep.donors import Means, needed_sites
+from icp.sweep.joint import measure_sets, require_disjoint
+from icp.sweep.plan import Plan
+from icp.units import Unit
+
+if TYPE_CHECKING:
+    import pandas
+
+FORMAT, VERSION = "icp-frontier", 1
+
+
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """Sets of the first `sizes[s]` units of a ranking, each measured as a set on rows held out from the ranking.
+
+    `gap` [size, pair] is P(x) - P(x') under the intervention; `cost` [size, example] is the loss under it, in nats.
+    Size 0, no intervention, comes first. `choices` are the ranked units with the constants that cutting them needs.
+    """
+
+    sizes: tuple[int, ...]
+    gap: np.ndarray
+    cost: np.ndarray
+    choices: tuple[Choice, ...]
+    scores: tuple[float, ...]
+    binding: dict[str, str]
+    origin: dict[str, Any]
+
+    def table(self) -> "pandas.DataFrame":
+        """One row a size: the mean absolute gap, the share of it that is left, the rise of the loss; with standard errors."""
+        import pandas
+
+        gap, cost = np.abs(self.gap), self.cost - self.cost[:1]
+        return pandas.DataFrame(
+            {
+                "gap": gap.mean(1),
+                "gap_se": gap.std(1, ddof=1) / np.sqrt(gap.shape[1]),
+                "gap_left": gap.mean(1) / gap[0].mean(),
+                "damage": cost.mean(1),
+                "damage_se": cost.std(1, ddof=1) / np.sqrt(cost.shape[1]),
+                "relative_damage": cost.mean(1) / self.cost[0].mean(),
+            },
+            index=pandas.Index(self.sizes, name="units"),
+        )
+
+    def select(
+        self,
+        *,
+        max_damage: float | None = None,
+        top: int | None = None,
+        threshold: float | None = None,
+        regularise: float | None = None,
+    ) -> Selection:
+        """Decide, by exactly one rule.
+
+        `max_damage`: the measured set with the smallest gap among those whose damage stays within this many nats.
+        `top`: the first k units. `threshold`: the units that score this much or more. With `regularise`, a second and
+        lower threshold (or, beside `top` and `max_damage`, any score), units between the two get the role `regularise`.
+        """
+        rules = {"max_damage": max_damage, "top": top, "threshold": threshold}
+        given = {name: value for name, value in rules.items() if value is not None}
+        if len(given) != 1:
+            raise IcpError(f"select takes exactly one of max_damage, top and threshold, got {given or 'none'}")
+        if max_damage is not None:
+            count = self._within(max_damage)
+        elif top is not None:
+            if not 1 <= top <= len(self.choices):
+                raise IcpError(f"top={top} is not between 1 and the {len(self.choices)} ranked units")
+            count = top
+        else:
+            count = sum(score >= threshold for score in self.scores)
+            if not count:
+                raise IcpError(f"no unit scores {threshold} or more: the best has {max(self.scores):.4g}")
+        chosen = self.choices[:count]
+        if regularise is not None:
+            rest = zip(self.choices[count:], self.scores[count:])
+            chosen += tuple(Choice(c.unit, "regularise") for c, score in rest if score >= regularise)
+        return Selection(chosen, self.binding, self.origin | {"rule": given | {"regularise": regularise}})
+
+    def _within(self, max_damage: float) -> int:
+        table = self.table()
+        allowed = table[(table["damage"] <= max_damage) & (table.index > 0)]
+        if allowed.empty:
+            raise IcpError(
+                f"no measured set stays within {max_damage} nats: the least damage is {table['damage'].iloc[1:].min():.4g}"
+            )
+        return int(allowed["gap"].idxmin())
+
+    def save(self, path: "str | Path") -> Path:
+        """Write one safetensors file, from which `select` can be called again without a model."""
+        tensors = {"gap": torch.from_numpy(self.gap), "cost": torch.from_numpy(self.cost)}
+        about = {"sizes": self.sizes, "scores": self.scores, "binding": self.binding, "origin": self.origin}
+        return write_choices(path, FORMAT, VERSION, self.choices, tensors, about)
+
+    @classmethod
+    def load(cls, path: "str | Path") -> "Frontier":
+        """Read what `save` wrote; raises `ArtefactError` for a foreign, truncated or newer file."""
+        choices, tensors, about = read_choices(path, FORMAT, VERSION)
+        gap, cost = tensors["gap"].numpy(), tensors["cost"].numpy()
+        if len(gap) != len(about["sizes"]) or len(cost) != len(about["sizes"]):
+            raise ArtefactError(f"{path} has {len(about['sizes'])} sizes but {len(gap)} rows: it is damaged")
+        return cls(tuple(about["sizes"]), gap, cost, choices, tuple(about["scores"]), about["binding"], about["origin"])
+
+
+def frontier(
+    model: Model,
+    probe: Probe,
+    ranking: Scores,
+    intervention: Intervention,
+    *,
+    property: Property | None = None,
+    cost_probe: Probe | None = None,
+    cost: Property | None = None,
+    sizes: Sequence[int] | None = None,
+    reference: Probe | None = None,
+    progress: bool = True,
+) -> Frontier:
+    """Measure the first 1, 2, 4, ... units of `ranking` as sets, on pairs that the ranking has not seen.
+
+    The gap of `property` (default: the logit difference) is measured on `probe`, the loss `cost` (default: `TaskLoss()`
+    on `probe.balanced()`) on `cost_probe`. Mean masks take the mean over `reference` (default: `probe`), and the very
+    same constants are what a selection carries and `icp.prune` folds. The intervention must be one that weights can
+    carry: `Mask("zero")`, `Mask("mean")` or `Scale(alpha)`.
+    """
+    affine = intervention.as_affine()
+    if affine is None or affine.donor not in (None, MeanDonor()):
+        raise IcpError(
+            f"{intervention.label} cannot be written into weights: use Mask('zero'), Mask('mean') or Scale(alpha)"
+        )
+    if any(example.counterpart is None for example in probe.examples):
+        raise ProbeError("a frontier needs pairs: use Probe.from_pairs")
+    units = ranking.units
+    if sizes is None:
+        sizes = [2**power for power in range(len(units).bit_length()) if 2**power < len(units)] + [len(units)]
+    sizes = tuple(sorted({0, *sizes}))
+    if sizes[-1] > len(units) or sizes[0] < 0:
+        raise IcpError(f"sizes go from 1 to the {len(units)} ranked units, got {sizes[1:]}")
+    property = LogitDifference() if property is None else property
+    cost = TaskLoss() if cost is None else cost
+    cost_probe = probe.balanced() if cost_probe is None else cost_probe
+    require_disjoint(model, units)
+    choices = _choices(model, units, affine, probe if reference is None else reference)
+    sets = [units[:size] for size in sizes]
+    options = dict(reference=probe if reference is None else reference, progress=progress)
+    both = probe.balanced()
+    effects = measure_sets(model, both, sets, intervention, property=property, **options)
+    p = effects.clean + effects.dP
+    spent = measure_sets(model, cost_probe, sets, intervention, property=cost, **options)
+    scores = tuple(float(score) for score in ranking.table[ranking.by])
+    origin = {
+        "ranking": ranking.by,
+        "intervention": intervention.label,
+        "property": property.label,
+        "cost": cost.label,
+        "pairs": len(probe),
+        "cost_examples": len(cost_probe),
+    }
+    gap = np.ascontiguousarray(p[:, : len(probe)] - p[:, len(probe) :])
+    return Frontier(sizes, gap, spent.clean + spent.dP, choices, scores, model.binding, origin)
+
+
+def _choices(model: Model, units: list[Unit], affine: Affine, reference: Probe) -> tuple[Choice, ...]:
+    """Units with the constants of the mask: the mean of each of their dimensions, or nothing."""
+    if affine.donor is None:
+        role = "prune" if affine.alpha == 0 else "scale"
+        return tuple(Choice(unit, role, affine.alpha) for unit in units)
+    means = mean_values(model, units, reference)
+    return tuple(Choice(unit, "prune", 0.0, tuple(values)) for unit, values in zip(units, means))
+
+
+def mean_values(model: Model, units: list[Unit], reference: Probe) -> list[list[float]]:
+    """Each unit's mean value over the attended tokens of `reference`: one number, or d_head numbers for a head."""
+    tokens = reference.tokenize(model.tokenizer, _ReadsNothing())
+    with model.frozen(), torch.no_grad():
+        sites = needed_sites(model, [], units)
+        longest = max(map(len, tokens.inputs))
+        means = Means(model, tokens, sites, Plan(max(1, 2048 // longest))).overall
+    return [means[unit.site][list(model.site(unit).columns(unit))].tolist() for unit in units]
+
+
+class _ReadsNothing(Property):
+    """For inputs that are run for their activations only."""
+
+    unit = ""
+
+    def targets(self, tokens, example, tokenizer):
+        return []
+
+    def of(self, logits, targets):
+        return logits[:, 0]

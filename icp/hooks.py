@@ -1,0 +1,175 @@
+"""The hook registry: install all or none, edit each row of a batch in its own way, always remove.
+
+It works alike on plain `transformers` modules, a `TransformerBridge` and a `HookedTransformer`: a site is a module and
+a side of it. Hooks that the user attached stay where they are.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from icp.interventions import Intervention
+from icp.sites import Site, Values
+
+
+@dataclass(frozen=True, eq=False)
+class SiteEdits:
+    """Edits of one site in one batch: entry `e` changes columns `columns[e]` of row `rows[e]`.
+
+    At the positions where `where[e]` holds, `a -> alpha * a + shift`; with `alpha` 0 the old value does not enter, not
+    even an infinite one, and with no shift and `alpha` 1 nothing changes, bit for bit. `custom`, a user's own
+    intervention, replaces the affine rule where it is given.
+    """
+
+    rows: Int[Tensor, " edit"]
+    columns: Int[Tensor, "edit width"]
+    where: Bool[Tensor, "edit pos"]
+    alpha: Float[Tensor, " edit"]
+    shift: Float[Tensor, "edit pos width"] | None = None
+    custom: Intervention | None = None
+
+    def of(self, old: Float[Tensor, "edit pos width"]) -> Float[Tensor, "edit pos width"]:
+        """New values of the edited columns, from their old ones."""
+        if self.custom is not None:
+            new = self.custom.replace(old)
+        else:
+            alpha = self.alpha[:, None, None]
+            scaled = alpha * old
+            shift = torch.zeros_like(old) if self.shift is None else self.shift
+            # Adding a zero would turn -0.0 into 0.0, and a removed value must not enter even if it is infinite.
+            new = torch.where(alpha == 0, shift, torch.where(shift == 0, scaled, scaled + shift))
+        return torch.where(self.where[:, :, None], new, old)
+
+    def apply(self, values: Values) -> Values:
+        """A copy of `values` [row, pos, width] with the edits made."""
+        new = values.clone()
+        positions = torch.arange(values.shape[1], device=values.device)
+        at = (self.rows[:, None, None], positions[None, :, None], self.columns[:, None, :])
+        new[at] = self.of(values[at])
+        return new
+
+
+@contextmanager
+def edited(edits: Mapping[Site, SiteEdits]) -> Iterator[None]:
+    """Run what is inside with every edit in place; afterwards, whatever happened, with none."""
+    with ExitStack() as stack:
+        for site, edit in edits.items():
+            stack.callback(site.hook(edit.apply).remove)
+        yield
+
+
+class _Captured(Exception):
+    """Unwinds a forward pass once all that was asked for is in hand."""
+
+
+@contextmanager
+def captured(sites: list[Site], store: dict[str, Tensor], *, differentiable: bool = False) -> Iterator[None]:
+    """Put the values [row, pos, width] of `sites` into `store` under their names.
+
+    `differentiable` keeps them on the graph, so that `torch.autograd.grad` can be taken with respect to them.
+    """
+
+    def keeper(name: str):
+        def keep(values: Values) -> Values | None:
+            if not differentiable:
+                store[name] = values.detach()
+                return None
+            store[name] = values if values.requires_grad else values.detach().requires_grad_()
+            return store[name]
+
+        return keep
+
+    with ExitStack() as stack:
+        for site in sites:
+            stack.callback(site.hook(keeper(site.name)).remove)
+        yield
+
+
+@contextmanager
+def stopping_at(module: nn.Module, seen: list[Tensor]) -> Iterator[None]:
+    """Stop the forward pass at the entrance of `module`, appending its input [row, pos, d_model] to `seen`."""
+
+    def stop(module, args):
+        seen.append(args[0].detach())
+        raise _Captured
+
+    with ExitStack() as stack:
+        stack.callback(module.register_forward_pre_hook(stop).remove)
+        stack.enter_context(_swallowing(_Captured))
+        yield
+
+
+@contextmanager
+def _swallowing(kind: type[BaseException]) -> Iterator[None]:
+    try:
+        yield
+    except kind:
+        pass
+
+
+@contextmanager
+def started_at(entrances: list[nn.Module], layer: int, hidden: Tensor, tuple_output: bool) -> Iterator[None]:
+    """Skip the blocks before `layer` and enter there with `hidden` [row, pos, d_model].
+
+    `entrances` are the blocks and, after them, the final norm. Skipped blocks get a pass-through forward, so that the
+    model's own code still builds masks and rotary embeddings and runs the rest.
+    """
+
+    def passing(hidden_states, *args, **kwargs):
+        return (hidden_states, None) if tuple_output else hidden_states
+
+    with ExitStack() as stack:
+        for block in entrances[:layer]:
+            stack.enter_context(_forward_as(block, passing))
+        if layer > 0:
+            entrance = entrances[layer].register_forward_pre_hook(lambda module, args: (hidden, *args[1:]))
+            stack.callback(entrance.remove)
+        yield
+
+
+@contextmanager
+def _forward_as(module: nn.Module, forward) -> Iterator[None]:
+    """Give one module another forward; an instance attribute that was there before is put back."""
+    before = module.__dict__.get("forward")
+    module.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = before
+
+
+@contextmanager
+def reading(unembed: nn.Module, weight: Tensor, bias: Tensor | None, reads: "Reads") -> Iterator[None]:
+    """Let the unembedding compute only the positions and tokens that `reads` names.
+
+    Its output is then [read, 1, token], and what the model does to logits afterwards (a soft cap, a scale) still
+    happens. `weight` is [vocab, d_model].
+    """
+    if reads.tokens is not None:
+        weight = weight[reads.tokens]
+        bias = None if bias is None else bias[reads.tokens]
+
+    def forward(hidden, *args, **kwargs):
+        return nn.functional.linear(hidden[reads.rows, reads.positions], weight, bias)[:, None]
+
+    with _forward_as(unembed, forward):
+        yield
+
+
+@dataclass(frozen=True, eq=False)
+class Reads:
+    """Which logits of a batch are computed: entry `r` is row `rows[r]` at position `positions[r]`, for `tokens`.
+
+    `tokens` None means the whole vocabulary.
+    """
+
+    rows: Int[Tensor, " read"]
+    positions: Int[Tensor, " read"]
+    tokens: Int[Tensor, " token"] | None = None

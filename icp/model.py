@@ -1,0 +1,437 @@
+"""`load`, and `Model`: a module that computes, its tokenizer, its architecture row, and its sites."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from icp.embedded import smollm2
+from icp.errors import ModelError, NotFiniteError, UnitError
+from icp.families import BRIDGE, HOOKED_TRANSFORMER, Family, family_of, outgoing, unwrap
+from icp.hooks import Reads, captured, reading, started_at, stopping_at
+from icp.sites import Site
+from icp.units import KINDS, Unit, site_name
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Padded inputs; `position_ids` count attended tokens, so that padding never shifts a position."""
+
+    ids: Int[Tensor, "row pos"]
+    mask: Bool[Tensor, "row pos"]
+
+    @property
+    def position_ids(self) -> Int[Tensor, "row pos"]:
+        return (self.mask.long().cumsum(1) - 1).clamp(min=0)
+
+    def __getitem__(self, rows: Int[Tensor, " row"]) -> "Batch":
+        return Batch(self.ids[rows], self.mask[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What `load` returns.
+
+    `kind` is `"transformers"`, `"bridge"` or `"hooked_transformer"`: the module computes on itself whichever it is.
+    `selection` is what was cut from it, where something was (see `icp.prune`).
+    """
+
+    module: nn.Module
+    tokenizer: Any
+    family: Family
+    kind: str
+    name: str
+    selection: Any = None
+
+    @property
+    def config(self) -> Any:
+        return self.module.config if self.kind == "transformers" else self.module.cfg
+
+    @cached_property
+    def blocks(self) -> list[nn.Module]:
+        return list(self.module.get_submodule(self.family.blocks))
+
+    @cached_property
+    def entrances(self) -> list[nn.Module]:
+        """The blocks and, after them, the final norm: where a residual stream can be read or handed in."""
+        return [*self.blocks, self.module.get_submodule(self.family.final_norm)]
+
+    @property
+    def unembed(self) -> nn.Module:
+        return self.module.get_submodule(self.family.unembed)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.module.parameters()).dtype
+
+    @cached_property
+    def sites(self) -> dict[str, Site]:
+        """Every site by its hook point name, in the order in which a forward pass meets them."""
+        family, config = self.family, self.config
+        parallel, n_heads = bool(family.parallel(config)), int(family.n_heads(config))
+        embed = self.module.get_submodule(family.embed)
+        d_model = self._unembed_weights()[0].shape[1]
+        sites = [Site(site_name("embed", None), None, embed, "output", d_model, 1, False)]
+        for layer, block in enumerate(self.blocks):
+            for kind, point, projection in (
+                ("head", family.heads, family.attn_out),
+                ("neuron", family.neurons, family.mlp_out),
+            ):
+                weight, bias = outgoing(block, projection)
+                width = weight.shape[0]
+                unit_width = width // n_heads if kind == "head" else 1
+                additive = parallel or kind == "neuron"
+                module = block.get_submodule(point.module)
+                name = site_name(kind, layer)
+                sites.append(Site(name, layer, module, point.side, width, unit_width, additive, weight.detach(), bias))
+            sites.append(Site(site_name("resid", layer), layer, block, "output", d_model, 1, False))
+        return {site.name: site for site in sites}
+
+    def site(self, unit: Unit | str) -> Site:
+        """The site of a unit; raises `UnitError` where the model has no such site or no such index."""
+        unit = Unit.parse(unit)
+        if unit.site not in self.sites:
+            raise UnitError(
+                f"no site {unit.site!r} in {self.name}: it has {len(self.blocks)} blocks, "
+                f"blocks.0 to blocks.{len(self.blocks) - 1}, and hook_embed"
+            )
+        self.sites[unit.site].columns(unit)
+        return self.sites[unit.site]
+
+    def units(self, *kinds: str, layers: "list[int] | range | None" = None) -> list[Unit]:
+        """Every unit of the named kinds (`neuron`, `head`, `value`, `resid`, `embed`), in the order of the blocks.
+
+        `layers` narrows it to some blocks. Raises `UnitError` for an unknown kind or block.
+        """
+        if not kinds:
+            raise UnitError(f"name at least one kind of unit: {', '.join(KINDS)}")
+        for layer in layers if layers is not None else ():
+            if not 0 <= layer < len(self.blocks):
+                raise UnitError(f"no block {layer} in {self.name}: it has blocks 0 to {len(self.blocks) - 1}")
+        found = []
+        for kind in dict.fromkeys(kinds):
+            chosen = [None] if kind == "embed" else (range(len(self.blocks)) if layers is None else layers)
+            for layer in chosen:
+                site = self.sites[site_name(kind, layer)]
+                count = site.width // site.unit_width
+                match kind:
+                    case "value":
+                        found += [Unit(site.name, (h, d)) for h in range(count) for d in range(site.unit_width)]
+                    case _:
+                        found += [Unit(site.name, (i,)) for i in range(count)]
+        return sorted(found)
+
+    def pad(self, sequences: list[list[int]], side: str = "right") -> Batch:
+        """Token lists as one batch on the model's device, padded on `side`."""
+        if side not in ("left", "right"):
+            raise ModelError(f"unknown padding side {side!r}: use 'left' or 'right'")
+        longest = max(len(s) for s in sequences)
+        filler = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+        ids = torch.full((len(sequences), longest), filler, dtype=torch.long)
+        mask = torch.zeros_like(ids, dtype=torch.bool)
+        for row, sequence in enumerate(sequences):
+            start = longest - len(sequence) if side == "left" else 0
+            ids[row, start : start + len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+            mask[row, start : start + len(sequence)] = True
+        return Batch(ids.to(self.device), mask.to(self.device))
+
+    def _forward(self, batch: Batch) -> Tensor:
+        mask = batch.mask.long()
+        if self.kind == "hooked_transformer":
+            return self.module(batch.ids, attention_mask=mask, return_type="logits")
+        module = self.module.original_model if self.kind == "bridge" else self.module
+        positions = batch.position_ids
+        return module(input_ids=batch.ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+
+    def _unembed_weights(self) -> tuple[Tensor, Tensor | None]:
+        """[vocab, d_model] and the bias [vocab] or None."""
+        module = unwrap(self.unembed)
+        if hasattr(module, "W_U"):
+            return module.W_U.T, module.b_U
+        return module.weight, module.bias
+
+    def vocabulary_read(self, property: Any) -> int:
+        """How many logits a position costs when this property reads it."""
+        return self._unembed_weights()[0].shape[0] if property.reads_whole_vocabulary else 1
+
+    def logits(self, batch: Batch) -> Float[Tensor, "row pos vocab"]:
+        """All logits, under whatever hooks are installed."""
+        return self._forward(batch)
+
+    def read(
+        self, batch: Batch, reads: Reads, *, start: int = 0, hidden: Float[Tensor, "row pos d_model"] | None = None
+    ) -> Float[Tensor, "read token"]:
+        """Only the logits that `reads` names; from block `start` on, entered with `hidden`, where `start` is not 0."""
+        weight, bias = self._unembed_weights()
+        with started_at(self.entrances, start, hidden, self._tuple_output), reading(self.unembed, weight, bias, reads):
+            return self._forward(batch)[:, 0]
+
+    def entering(self, batch: Batch, layer: int, store: dict[str, Tensor], sites: list[Site]) -> Tensor:
+        """The residual stream [row, pos, d_model] at the entrance of block `layer` (or of the final norm).
+
+        The blocks from there on are not run. `sites` before it are captured into `store`.
+        """
+        seen: list[Tensor] = []
+        with captured(sites, store), stopping_at(self.entrances[layer], seen):
+            self._forward(batch)
+        return seen[0]
+
+    @cached_property
+    def _tuple_output(self) -> bool:
+        kinds: list[bool] = []
+        handle = self.blocks[0].register_forward_hook(lambda m, a, output: kinds.append(isinstance(output, tuple)))
+        try:
+            with self.frozen(), torch.no_grad():
+                self._forward(self.pad([[0, 1]]))
+        finally:
+            handle.remove()
+        return kinds[0]
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Evaluation mode inside; every module's own mode put back afterwards."""
+        modes = [(module, module.training) for module in self.module.modules()]
+        self.module.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def view(self):
+        """A `TransformerBridge` over the same weights, to look inside with.
+
+        Parameters are shared (a GPT-2 or GPT-NeoX bridge holds its own split q, k and v); this model's module tree
+        stays as it is. A model that is a TransformerLens model already is its own view.
+        """
+        if self.kind != "transformers":
+            return self.module
+        from transformer_lens.model_bridge import TransformerBridge
+
+        shared = copy.deepcopy(self.module, memo={id(p): p for p in self.module.parameters()})
+        return TransformerBridge.boot_transformers(
+            self.name, hf_model=shared, tokenizer=copy.deepcopy(self.tokenizer), device=self.device, dtype=self.dtype
+        )
+
+    @property
+    def binding(self) -> dict[str, str]:
+        """Digests of the architecture, the tokenizer and the weights, as artefacts record them."""
+        return {
+            "architecture": self._architecture,
+            "tokenizer": self._tokenizer_digest,
+            "weights": weights_digest(self.module),
+        }
+
+    @cached_property
+    def _architecture(self) -> str:
+        widest = self.sites[site_name("neuron", 0)]
+        head = self.sites[site_name("head", 0)]
+        vocab, d_model = self._unembed_weights()[0].shape
+        heads = head.width // head.unit_width
+        return f"layers {len(self.blocks)}, d_model {d_model}, heads {heads}x{head.unit_width}, d_mlp {widest.width}, vocab {vocab}"
+
+    @cached_property
+    def _tokenizer_digest(self) -> str:
+        vocab = sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1])
+        return hashlib.sha256(json.dumps(vocab).encode()).hexdigest()[:16]
+
+    def copy(self) -> "Model":
+        """A model of the same kind with weights of its own."""
+        return replace(self, module=copied(self.module))
+
+    def save_pretrained(self, folder: "str | Path") -> Path:
+        """Write the weights, tokenizer and, where something was cut, the selection; `transformers` loads the folder.
+
+        The folder appears whole or not at all. Raises `ModelError` for TransformerLens models, which have no
+        `transformers` checkpoint.
+        """
+        from icp.files import writing_folder
+
+        if self.kind != "transformers":
+            raise ModelError(
+                f"a {self.kind} has no transformers checkpoint: load the same model with icp.load(<hub id>) to save it"
+            )
+        with writing_folder(folder) as work:
+            self.module.save_pretrained(work)
+            self.tokenizer.save_pretrained(work)
+            if self.selection is not None:
+                self.selection.save(work / "icp_selection.safetensors")
+        return Path(folder)
+
+
+def weights_digest(module: nn.Module) -> str:
+    """A digest of every parameter's exact bits, the same on any device and under any module names.
+
+    Each tensor contributes its shape, dtype and two wrapping integer sums over its bits, one of them weighted by
+    position, so that any changed, moved, or swapped weight changes the digest.
+    """
+    words = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
+    digest = hashlib.sha256()
+    for parameter in module.parameters():
+        bits = parameter.detach().contiguous().view(words[parameter.element_size()]).flatten()
+        sums = [0, 0]
+        for start in range(0, bits.numel(), 1 << 22):
+            chunk = bits[start : start + (1 << 22)].long()
+            weight = torch.arange(start, start + chunk.numel(), device=chunk.device) * 2654435761 + 1
+            sums[0] += int(chunk.sum())
+            sums[1] += int((chunk * weight).sum())
+        digest.update(repr((tuple(parameter.shape), str(parameter.dtype), sums)).encode())
+    return digest.hexdigest()[:16]
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A deep copy; a bridge's derived q, k and v tensors, which torch will not copy, are detached first."""
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        for value in vars(part).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(module, memo)
+
+
+def load(source: Any, tokenizer: Any = None, *, dtype: torch.dtype | None = None, device: "str | None" = None,
+         trust_remote_code: bool = False) -> Model:  # fmt: skip
+    """A `Model` from whatever you have.
+
+    `source` is `"smollm2"` (the embedded default, dequantised), a hub id, a local folder, a `transformers` model with
+    its tokenizer, a peft model (its adapters are merged into a copy), a `HookedTransformer` or a `TransformerBridge`.
+    Weights are fp32 unless `dtype` says otherwise; a module that is handed in keeps its dtype and device.
+
+    Raises `ModelError` where the source is unknown, has no tokenizer or no architecture row, or does not fit its row.
+    """
+    if isinstance(source, (str, Path)):
+        model = _from_folder_or_hub(str(source), tokenizer, dtype or torch.float32, trust_remote_code)
+        if device is not None:
+            model.module.to(device)
+    elif isinstance(source, nn.Module):
+        if dtype is not None or device is not None:
+            raise ModelError("dtype and device belong to loading by name: move the module itself before handing it in")
+        model = _from_module(source, tokenizer)
+    else:
+        raise ModelError(f"cannot load a model from a {type(source).__name__}: give a name, a folder or a module")
+    check(model)
+    return model
+
+
+def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_remote_code: bool) -> Model:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = smollm2() if name == "smollm2" else Path(name)
+    where = str(path) if path.is_dir() else name
+    options = {"trust_remote_code": trust_remote_code}
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise ModelError(f"the folder {where} has no config.json: it is not a saved transformers model")
+    try:
+        module = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **options)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot load a model from {name!r}: {_first_line(error)}") from error
+    try:
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(where, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"no tokenizer in {name!r}: save it into that folder with tokenizer.save_pretrained, "
+            f"or pass icp.load({name!r}, tokenizer=...) ({_first_line(error)})"
+        ) from error
+    model = _from_module(module, tokenizer, name=name)
+    kept = path / "icp_selection.safetensors"
+    if kept.is_file():
+        from icp.selection import Selection
+
+        model = replace(model, selection=Selection.load(kept))
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _from_module(module: nn.Module, tokenizer: Any, name: str | None = None) -> Model:
+    kinds = {base.__name__ for base in type(module).__mro__}
+    if "PeftModel" in kinds:
+        merged = copied(module).merge_and_unload()
+        return _from_module(merged, tokenizer, name)
+    if "TransformerBridge" in kinds or "HookedTransformer" in kinds:
+        tokenizer = tokenizer or module.tokenizer
+        bridge = "TransformerBridge" in kinds
+        family, kind = (BRIDGE, "bridge") if bridge else (HOOKED_TRANSFORMER, "hooked_transformer")
+        name = name or getattr(module.cfg, "model_name", kind)
+    elif hasattr(module, "config") and hasattr(module.config, "model_type"):
+        family, kind = family_of(module.config.model_type), "transformers"
+        name = name or getattr(module.config, "_name_or_path", "") or module.config.model_type
+    else:
+        raise ModelError(
+            f"a {type(module).__name__} is neither a transformers model, a peft model, a HookedTransformer "
+            "nor a TransformerBridge: load one of these"
+        )
+    if tokenizer is None:
+        raise ModelError(f"{name} came without a tokenizer: pass icp.load(model, tokenizer=...)")
+    return Model(module, tokenizer, family, kind, name)
+
+
+def check(model: Model) -> None:
+    """Compare the architecture row with the live module; raises `ModelError` naming what does not fit.
+
+    One short forward pass shows that every site has the width its weights say, and that in every block the outputs of
+    the two projections add up to what the residual stream gained. Three more show that editing a site of each kind
+    changes the output.
+    """
+    with torch.no_grad(), model.frozen():
+        try:
+            sites = list(model.sites.values())
+        except AttributeError as error:
+            raise ModelError(f"{model.name} does not fit the row {model.family.name!r}: {error}") from error
+        batch = model.pad([[1, 2, 3, 4]])
+        values: dict[str, Tensor] = {}
+        entered: list[Tensor] = []
+        added: dict[int, list[Tensor]] = {layer: [] for layer in range(len(model.blocks))}
+        handles = [e.register_forward_pre_hook(lambda m, args: entered.append(args[0])) for e in model.entrances]
+        try:
+            with captured(sites, values):
+                clean = model.logits(batch)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if not torch.isfinite(clean).all():
+            raise NotFiniteError(f"{model.name} returns NaN or infinity on a plain input: its weights are damaged")
+        for site in sites:
+            if site.name not in values or values[site.name].shape[-1] != site.width:
+                seen = values[site.name].shape[-1] if site.name in values else "nothing"
+                raise ModelError(
+                    f"{model.name} does not fit the row {model.family.name!r}: "
+                    f"{site.name} should carry {site.width} values, the live module carries {seen}"
+                )
+            if site.outgoing is not None:
+                part = values[site.name] @ site.outgoing
+                added[site.layer].append(part if site.bias is None else part + site.bias)
+        for layer, parts in added.items():
+            gained = entered[layer + 1] - entered[layer]
+            if not torch.allclose(sum(parts), gained, rtol=0.02, atol=0.02 * float(gained.abs().max())):
+                raise ModelError(
+                    f"{model.name} does not fit the row {model.family.name!r}: in block {layer} the parts "
+                    "do not add up to what the residual stream gained"
+                )
+        middle = len(model.blocks) // 2
+        for kind in ("head", "neuron", "resid", "embed"):
+            site = model.sites[site_name(kind, None if kind == "embed" else middle)]
+            handle = site.hook(lambda v: v + torch.linspace(1, 2, v.shape[-1], dtype=v.dtype, device=v.device))
+            try:
+                changed = model.logits(batch)
+            finally:
+                handle.remove()
+            if torch.equal(changed, clean):
+                raise ModelError(
+                    f"{model.name} does not fit the row {model.family.name!r}: editing {site.name} changes nothing"
+                )

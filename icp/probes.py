@@ -1,0 +1,240 @@
+"""Inputs with answers and, where there is one, the counterpart, the group, and the label."""
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from icp.alignment import Alignment, align
+from icp.errors import ArtefactError, ProbeError
+from icp.files import writing_file
+from icp.properties import LogitDifference, Property
+
+FIELDS = ("template", "word", "group")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One input as text. `label` is the index of the right answer in `answers`."""
+
+    text: str
+    counterpart: str | None = None
+    answers: tuple[str, ...] = ()
+    label: int | None = None
+    template: str | None = None
+    word: str | None = None
+    group: str | None = None
+
+    def __post_init__(self):
+        if not self.text.strip():
+            raise ProbeError("an example has an empty text: give every example some words")
+        if self.label is not None and not 0 <= self.label < len(self.answers):
+            raise ProbeError(f"label {self.label} of {self.text!r} is not an index into its answers {self.answers}")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An immutable list of examples; it becomes tokens when a model measures it."""
+
+    examples: tuple[Example, ...]
+
+    def __post_init__(self):
+        if not self.examples:
+            raise ProbeError("the probe is empty: give it at least one example")
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @classmethod
+    def from_pairs(cls, pairs: Iterable[Any], answers: Sequence[str] = ()) -> "Probe":
+        """Pairs that differ only in the cue: `(x, x')` tuples, mappings, `Example`s, or a DataFrame.
+
+        Mappings have the fields of `Example`; `answers` fills in where a row has none of its own.
+        """
+        probe = cls._from_rows(pairs, answers)
+        for example in probe.examples:
+            if example.counterpart is None:
+                raise ProbeError(f"{example.text!r} has no counterpart: use Probe.from_texts for inputs without one")
+        return probe
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[Any], answers: Sequence[str] = ()) -> "Probe":
+        """Inputs that need no counterpart: strings, mappings, `Example`s, or a DataFrame."""
+        return cls._from_rows(texts, answers)
+
+    @classmethod
+    def _from_rows(cls, rows: Any, answers: Sequence[str]) -> "Probe":
+        if hasattr(rows, "to_dict"):
+            rows = rows.astype(object).where(rows.notna(), None).to_dict("records")
+        return cls(tuple(_example(row, tuple(answers)) for row in rows))
+
+    def split(
+        self, by: str | Sequence[str], seed: int = 0, fractions: Sequence[float] = (0.4, 0.3, 0.3)
+    ) -> tuple["Probe", ...]:
+        """Probes that share no value of the field(s) `by` (`template`, `word`, `group`).
+
+        The default is three, for ranking, selecting and testing. With several fields each is split on its own and an
+        example is kept only where all its values fall into the same part, so that nothing is shared at all. Raises
+        `ProbeError` where a field is missing or a part would be empty.
+        """
+        by = (by,) if isinstance(by, str) else tuple(by)
+        if not by or any(f < 0 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
+            raise ProbeError(f"split needs a field and fractions that sum to 1, got {by} and {tuple(fractions)}")
+        part_of = {field: self._parts(field, seed, fractions) for field in by}
+        parts: list[list[Example]] = [[] for _ in fractions]
+        for example in self.examples:
+            places = {part_of[field][getattr(example, field)] for field in by}
+            if len(places) == 1:
+                parts[places.pop()].append(example)
+        for part, examples in enumerate(parts):
+            if not examples:
+                raise ProbeError(
+                    f"part {part} of the split by {', '.join(by)} is empty: give more values or fewer parts"
+                )
+        return tuple(Probe(tuple(examples)) for examples in parts)
+
+    def _parts(self, field: str, seed: int, fractions: Sequence[float]) -> dict[str, int]:
+        if field not in FIELDS:
+            raise ProbeError(f"cannot split by {field!r}: use one of {', '.join(FIELDS)}")
+        values = {getattr(example, field) for example in self.examples}
+        if None in values:
+            raise ProbeError(f"cannot split by {field}: some examples have none")
+        ordered = sorted(values)
+        random.Random(f"{seed}/{field}").shuffle(ordered)
+        edges = [round(sum(fractions[: part + 1]) * len(ordered)) for part in range(len(fractions))]
+        return {value: next(p for p, edge in enumerate(edges) if rank < edge) for rank, value in enumerate(ordered)}
+
+    def balanced(self, seed: int = 0) -> "Probe":
+        """Inputs on which the cue says nothing about the label.
+
+        Pairs give both their members, each with the other as counterpart. Examples without counterparts are drawn
+        down, with `seed`, to equally many of every (label, group).
+        """
+        if all(example.counterpart is not None for example in self.examples):
+            return Probe(self.examples + self.swapped().examples)
+        cells: dict[tuple, list[Example]] = {}
+        for example in self.examples:
+            if example.label is None or example.group is None:
+                raise ProbeError(
+                    f"cannot balance {example.text!r}: it has neither a counterpart nor a label and a group"
+                )
+            cells.setdefault((example.label, example.group), []).append(example)
+        smallest, rng = min(map(len, cells.values())), random.Random(seed)
+        return Probe(tuple(example for cell in cells.values() for example in rng.sample(cell, smallest)))
+
+    def swapped(self) -> "Probe":
+        """The same pairs with x and x' exchanged; answers and labels stay."""
+        if any(example.counterpart is None for example in self.examples):
+            raise ProbeError("cannot swap a probe in which some examples have no counterpart")
+        return Probe(tuple(replace(e, text=e.counterpart, counterpart=e.text) for e in self.examples))
+
+    def take(self, count: int, seed: int = 0) -> "Probe":
+        """At most `count` examples, drawn with `seed`, in their order."""
+        if count >= len(self):
+            return self
+        chosen = sorted(random.Random(seed).sample(range(len(self)), count))
+        return Probe(tuple(self.examples[i] for i in chosen))
+
+    def save(self, path: "str | Path") -> Path:
+        """Write one JSON object a line."""
+        with writing_file(path) as work:
+            work.write_text("".join(json.dumps(asdict(e), ensure_ascii=False) + "\n" for e in self.examples), "utf-8")
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: "str | Path") -> "Probe":
+        """Read what `save` wrote, or JSON lines of your own with the fields of `Example`."""
+        path = Path(path)
+        if not path.is_file():
+            raise ArtefactError(f"no probe at {path}: give a file of JSON lines with at least a 'text' each")
+        rows = []
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise ArtefactError(
+                    f"line {number} of {path} is not JSON ({error}): the file is cut short or foreign"
+                ) from error
+        return cls._from_rows(rows, ())
+
+    def tokenize(self, tokenizer: Any, property: Property | None = None) -> "Tokens":
+        """Token lists, alignments, and what the property reads; the default property is `LogitDifference()`."""
+        property = LogitDifference() if property is None else property
+        inputs, lengths, counterparts, alignments = [], [], [], []
+        for example in self.examples:
+            tail = property.continuation(example)
+            lengths.append(len(_encode(tokenizer, example.text, "")))
+            inputs.append(_encode(tokenizer, example.text, tail))
+            if example.counterpart is None:
+                counterparts.append(None)
+                alignments.append(Alignment(problem="it has no counterpart"))
+            else:
+                counterparts.append(_encode(tokenizer, example.counterpart, tail))
+                alignments.append(align(inputs[-1], counterparts[-1]))
+        return Tokens(self, property, inputs, lengths, counterparts, alignments)
+
+    def alignable(self, model: Any) -> "Probe":
+        """Only the pairs that the model's tokens allow to be aligned."""
+        tokens = self.tokenize(model.tokenizer)
+        return Probe(tuple(e for e, a in zip(self.examples, tokens.alignments) if a.problem is None))
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A probe as tokens. `inputs` include the continuation that the property asks for, `text_lengths` do not."""
+
+    probe: Probe
+    property: Property
+    inputs: list[list[int]]
+    text_lengths: list[int]
+    counterparts: list[list[int] | None]
+    alignments: list[Alignment]
+
+    def require_alignment(self) -> None:
+        """Raise `ProbeError` with each row that cannot be aligned, and why."""
+        bad = [(i, a.problem) for i, a in enumerate(self.alignments) if a.problem is not None]
+        if bad:
+            listed = "; ".join(f"row {i} ({self.probe.examples[i].text!r}): {why}" for i, why in bad[:3])
+            more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
+            raise ProbeError(
+                f"cannot swap with the counterpart: {listed}{more}; probe.alignable(model) leaves these out"
+            )
+
+
+def _encode(tokenizer: Any, text: str, continuation: str) -> list[int]:
+    ids = tokenizer(text)["input_ids"]
+    if not ids:
+        raise ProbeError(f"{text!r} has no tokens under this tokenizer: give it some words")
+    return ids + continued(tokenizer, text, continuation) if continuation else ids
+
+
+def continued(tokenizer: Any, text: str, continuation: str) -> list[int]:
+    """The tokens that `continuation` adds to `text`; raises `ProbeError` where the tokenizer merges the two."""
+    before = tokenizer(text, add_special_tokens=False)["input_ids"]
+    both = tokenizer(text + continuation, add_special_tokens=False)["input_ids"]
+    if both[: len(before)] != before or len(both) == len(before):
+        raise ProbeError(
+            f"{continuation!r} does not begin a new token after {text!r}: answers usually start with a space, "
+            "and the text must not end with one"
+        )
+    return both[len(before) :]
+
+
+def _example(row: Any, answers: tuple[str, ...]) -> Example:
+    if isinstance(row, Example):
+        return row if row.answers or not answers else replace(row, answers=answers)
+    if isinstance(row, str):
+        return Example(row, answers=answers)
+    if isinstance(row, Mapping):
+        unknown = set(row) - {f.name for f in fields(Example)}
+        if unknown or "text" not in row:
+            raise ProbeError(
+                f"an example has the fields {sorted(row)}: it needs 'text' and may have "
+                f"{', '.join(f.name for f in fields(Example)[1:])}"
+            )
+        return Example(**{**row, "answers": tuple(row.get("answers") or answers)})
+    if isinstance(row, Sequence) and len(row) == 2 and all(isinstance(part, str) for part in row):
+        return Example(row[0], row[1], answers=answers)
+    raise ProbeError(f"cannot read an example from {row!r}: give a pair of texts, a mapping, or an icp.Example")

@@ -1,0 +1,239 @@
+"""The number P that is read off a model's output, and which positions and tokens it reads.
+
+Every P here is a weighted sum, over the logits it reads, of one small function of them; nothing else is computed.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from icp.errors import ProbeError
+
+if TYPE_CHECKING:
+    from icp.probes import Example, Tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """A property bound to tokens, with `read` running over everything that is read of all examples.
+
+    `positions[read]` counts tokens of the example from its first attended one; `targets[read]` are columns of the
+    logits, that is, indices into `tokens`, or token ids where `tokens` is None and the whole vocabulary is read.
+    """
+
+    example: Int[Tensor, " read"]
+    positions: Int[Tensor, " read"]
+    targets: Int[Tensor, "read target"]
+    weights: Float[Tensor, " read"]
+    tokens: Int[Tensor, " token"] | None
+
+
+class Property(ABC):
+    """Base class. `unit` is what P is measured in; a larger P is more of what the name says."""
+
+    unit: str
+
+    @property
+    def label(self) -> str:
+        return repr(self)
+
+    def continuation(self, example: "Example") -> str:
+        """Text that is appended to the input, so that its tokens can be scored."""
+        return ""
+
+    @abstractmethod
+    def targets(self, tokens: "Tokens", example: int, tokenizer: Any) -> list[tuple[int, float, list[int]]]:
+        """What is read of one example: (position, weight, token ids) each."""
+
+    @abstractmethod
+    def of(self, logits: Float[Tensor, "read token"], targets: Int[Tensor, "read target"]) -> Float[Tensor, " read"]:
+        """The contribution of each read, from its logits."""
+
+    reads_whole_vocabulary = True
+
+    def bind(self, tokens: "Tokens", tokenizer: Any, device: torch.device) -> Bound:
+        """Find what to read; raises `ProbeError` where an example lacks an answer or a label that P needs."""
+        example, positions, weights, targets = [], [], [], []
+        for index in range(len(tokens.inputs)):
+            for position, weight, ids in self.targets(tokens, index, tokenizer):
+                example.append(index)
+                positions.append(position)
+                weights.append(weight)
+                targets.append(ids)
+        if len({len(ids) for ids in targets}) != 1:
+            raise ProbeError(f"{self.label} needs equally many answers in every example")
+        columns = torch.tensor(targets)
+        read = None
+        if not self.reads_whole_vocabulary:
+            read, columns = columns.unique(return_inverse=True)
+        return Bound(
+            torch.tensor(example, device=device), torch.tensor(positions, device=device), columns.to(device),
+            torch.tensor(weights, device=device), None if read is None else read.to(device),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LogitDifference(Property):
+    """logit(answers[0]) - logit(answers[1]) after the last token, in logits."""
+
+    unit = "logits"
+    reads_whole_vocabulary = False
+
+    def targets(self, tokens, example, tokenizer):
+        return [_last(tokens, example, _answer_tokens(tokens, example, tokenizer, exactly=2))]
+
+    def of(self, logits, targets):
+        picked = logits.gather(1, targets)
+        return picked[:, 0] - picked[:, 1]
+
+
+@dataclass(frozen=True)
+class Probability(Property):
+    """The probability of answer number `answer` as the next token, among the whole vocabulary."""
+
+    answer: int = 0
+    unit = "probability"
+
+    def targets(self, tokens, example, tokenizer):
+        return [_last(tokens, example, [_answer_tokens(tokens, example, tokenizer, has=self.answer)[self.answer]])]
+
+    def of(self, logits, targets):
+        return logits.softmax(-1).gather(1, targets)[:, 0]
+
+
+@dataclass(frozen=True)
+class ClassProbability(Property):
+    """The probability of answer number `answer` among the answers only (softmax over their next-token logits)."""
+
+    answer: int = 0
+    unit = "probability"
+    reads_whole_vocabulary = False
+
+    def targets(self, tokens, example, tokenizer):
+        ids = _answer_tokens(tokens, example, tokenizer, has=self.answer)
+        return [_last(tokens, example, [ids[self.answer], *ids[: self.answer], *ids[self.answer + 1 :]])]
+
+    def of(self, logits, targets):
+        return logits.gather(1, targets).softmax(-1)[:, 0]
+
+
+@dataclass(frozen=True)
+class LogLikelihood(Property):
+    """log p(answer number `answer` | text) in nats, summed over the tokens of the continuation."""
+
+    answer: int = 0
+    unit = "nats"
+
+    def continuation(self, example):
+        if self.answer >= len(example.answers):
+            raise ProbeError(f"{example.text!r} has no answer number {self.answer}: it has {len(example.answers)}")
+        return example.answers[self.answer]
+
+    def targets(self, tokens, example, tokenizer):
+        from icp.probes import continued
+
+        text = tokens.probe.examples[example]
+        count = len(continued(tokenizer, text.text, self.continuation(text)))
+        return _next_tokens(tokens.inputs[example], len(tokens.inputs[example]) - count, 1.0)
+
+    def of(self, logits, targets):
+        return _log_probability(logits, targets)
+
+
+@dataclass(frozen=True)
+class TaskLoss(Property):
+    """-log p(the right answer) in nats; the right answer is `answers[label]`, one token."""
+
+    unit = "nats"
+
+    def targets(self, tokens, example, tokenizer):
+        row = tokens.probe.examples[example]
+        if row.label is None:
+            raise ProbeError(f"TaskLoss needs the right answer of {row.text!r}: give the example a label")
+        return [_last(tokens, example, [_answer_tokens(tokens, example, tokenizer, has=row.label)[row.label]])]
+
+    def of(self, logits, targets):
+        return -_log_probability(logits, targets)
+
+
+@dataclass(frozen=True)
+class NextTokenLoss(Property):
+    """The language-modelling loss of the text itself: mean -log p(next token), in nats a token."""
+
+    unit = "nats per token"
+
+    def targets(self, tokens, example, tokenizer):
+        ids = tokens.inputs[example]
+        if len(ids) < 2:
+            raise ProbeError(f"{tokens.probe.examples[example].text!r} has one token: a next-token loss needs two")
+        return _next_tokens(ids, 1, 1.0 / (len(ids) - 1))
+
+    def of(self, logits, targets):
+        return -_log_probability(logits, targets)
+
+
+@dataclass(frozen=True)
+class PairGap(Property):
+    """P(x) - P(x') of another property, the intervention acting in both runs."""
+
+    of_property: Property = LogitDifference()
+
+    @property
+    def unit(self) -> str:
+        return self.of_property.unit
+
+    @property
+    def reads_whole_vocabulary(self) -> bool:
+        return self.of_property.reads_whole_vocabulary
+
+    def continuation(self, example):
+        return self.of_property.continuation(example)
+
+    def targets(self, tokens, example, tokenizer):
+        return self.of_property.targets(tokens, example, tokenizer)
+
+    def of(self, logits, targets):
+        return self.of_property.of(logits, targets)
+
+
+def _log_probability(logits: Tensor, targets: Tensor) -> Tensor:
+    return logits.gather(1, targets)[:, 0] - logits.logsumexp(-1)
+
+
+def _last(tokens: "Tokens", example: int, ids: list[int]) -> tuple[int, float, list[int]]:
+    return len(tokens.inputs[example]) - 1, 1.0, ids
+
+
+def _next_tokens(ids: Sequence[int], first: int, weight: float) -> list[tuple[int, float, list[int]]]:
+    """Score tokens `first` and later, each read one position before it."""
+    return [(position - 1, weight, [ids[position]]) for position in range(first, len(ids))]
+
+
+def _answer_tokens(
+    tokens: "Tokens", example: int, tokenizer: Any, *, exactly: int | None = None, has: int = 0
+) -> list[int]:
+    """One token id an answer; raises `ProbeError` for answers that are missing, several tokens, or the same token."""
+    from icp.probes import continued
+
+    row = tokens.probe.examples[example]
+    if exactly is not None and len(row.answers) != exactly:
+        raise ProbeError(
+            f"{row.text!r} has {len(row.answers)} answers, a logit difference needs {exactly}: pass answers=(' yes', ' no')"
+        )
+    if has >= len(row.answers):
+        raise ProbeError(f"{row.text!r} has no answer number {has}: it has {len(row.answers)}")
+    found = []
+    for answer in row.answers:
+        ids = continued(tokenizer, row.text, answer)
+        if len(ids) > 1:
+            pieces = tokenizer.convert_ids_to_tokens(ids)
+            raise ProbeError(f"the answer {answer!r} is {len(ids)} tokens {pieces}: use one token, or LogLikelihood")
+        found += ids
+    if len(set(found)) < len(found):
+        raise ProbeError(f"two of the answers {row.answers} are the same token: P would always be 0")
+    return found

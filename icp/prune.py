@@ -1,0 +1,124 @@
+"""An edited copy of a model, and its proof."""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from icp.errors import PruneError
+from icp.families import BiasSwitch, Projection, outgoing, unwrap
+from icp.model import Model
+from icp.selection import Choice, Selection, constants
+from icp.units import Unit
+
+
+def prune(model: Model, selection: Selection, *, weights: str = "same") -> Model:
+    """Cut the `prune` and `scale` choices of a selection into a copy of the model's weights.
+
+    A neuron's, head's or value dimension's outgoing weights become zero (or are scaled), and a mean mask is folded into
+    the projection's bias. Where the config has a switch for that bias it is turned on; where it has none, mean-pruning
+    raises `PruneError` and names zero-pruning. Embedding dimensions are cut in the embedding, which is untied from the
+    unembedding first. The copy's logits are compared with the hooked original's before it is returned.
+
+    Raises `ArtefactError` where the selection was made on another architecture, tokenizer or, unless `weights="any"`,
+    on other weights.
+    """
+    selection.require_fit(model, weights)
+    cuts = [choice for choice in selection.choices if choice.cuts]
+    if not cuts:
+        raise PruneError("the selection cuts nothing: give it units with the role 'prune' or 'scale'")
+    for choice in cuts:
+        if choice.unit.kind == "resid":
+            raise PruneError(
+                f"{choice.unit} cannot be cut from weights, since every block writes and reads the residual stream: "
+                "mask it with hooks, or cut the neurons and heads that write it"
+            )
+    pruned = model.copy()
+    by_site: dict[str, list[Choice]] = {}
+    for choice in cuts:
+        by_site.setdefault(choice.unit.site, []).append(choice)
+    with torch.no_grad():
+        for choices in by_site.values():
+            if choices[0].unit.layer is None:
+                _cut_embedding(pruned, choices)
+            else:
+                _cut_projection(pruned, choices)
+    pruned = replace(pruned, selection=_joined(model.selection, selection, pruned))
+    _prove(model, pruned, selection, weights)
+    return pruned
+
+
+def _cut_projection(model: Model, choices: list[Choice]) -> None:
+    unit = choices[0].unit
+    row = model.family.mlp_out if unit.kind == "neuron" else model.family.attn_out
+    switch = model.family.mlp_bias if unit.kind == "neuron" else model.family.attn_bias
+    columns, alpha, shift = constants(model, choices)
+    if shift.any():
+        _require_bias(model, unit, row, switch)
+    weight, bias = outgoing(model.blocks[unit.layer], row)
+    if shift.any():
+        bias += shift @ weight[columns]
+    weight[columns] = torch.where(alpha[:, None] == 0, 0, weight[columns] * alpha[:, None])
+
+
+def _require_bias(model: Model, unit: Unit, row: Projection, switch: BiasSwitch | None) -> None:
+    """See that the unit's projection has a bias, turning on the config's switch for it where that is needed."""
+    if outgoing(model.blocks[unit.layer], row)[1] is not None:
+        return
+    if model.kind == "bridge":
+        _add_bias(unwrap(model.blocks[unit.layer].get_submodule(row.module)))
+        return
+    if switch is None:
+        raise PruneError(
+            f"{model.family.name} has no bias to fold the mean of {unit} into, and no config option for one: "
+            "use zero-pruning, Mask('zero')"
+        )
+    setattr(model.config, switch.option, True)
+    for block in model.blocks:
+        for name in switch.modules:
+            module = block.get_submodule(name)
+            if module.bias is None:
+                _add_bias(module)
+
+
+def _add_bias(module: nn.Module) -> None:
+    module.bias = nn.Parameter(torch.zeros_like(module.weight[:, 0]))
+
+
+def _cut_embedding(model: Model, choices: list[Choice]) -> None:
+    root = model.module
+    name = "embed" if model.kind != "transformers" else model.family.embed
+    embedding, unembedding = unwrap(root.get_submodule(name)), unwrap(model.unembed)
+    weight = embedding.W_E if hasattr(embedding, "W_E") else embedding.weight
+    if getattr(unembedding, "weight", None) is weight:
+        unembedding.weight = nn.Parameter(weight.detach().clone())
+        if model.kind == "transformers":
+            model.config.tie_word_embeddings = False
+    columns, alpha, shift = constants(model, choices)
+    weight[:, columns] = torch.where(alpha == 0, shift, weight[:, columns] * alpha + shift)
+
+
+def _joined(before: Selection | None, selection: Selection, pruned: Model) -> Selection:
+    """Everything that has been cut so far, bound to the weights it left."""
+    earlier = () if before is None else before.choices
+    return Selection(earlier + selection.choices, pruned.binding, selection.origin)
+
+
+def _prove(model: Model, pruned: Model, selection: Selection, weights: str) -> None:
+    """Compare hooked and cut logits on fixed pseudo-random tokens; raises `PruneError` where they differ."""
+    vocabulary = len(model.tokenizer)
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(0, vocabulary, (2, 8), generator=generator).tolist()
+    batch = model.pad(rows)
+    with torch.no_grad(), model.frozen(), pruned.frozen():
+        with selection.applied(model, weights):
+            hooked = model.logits(batch)
+        cut = pruned.logits(batch)
+    scale = float(hooked.abs().max())
+    difference = float((hooked - cut).abs().max())
+    tolerance = 50 * torch.finfo(model.dtype).eps ** 0.75 * scale
+    if not difference <= tolerance:
+        raise PruneError(
+            f"the cut copy differs from the hooked model by {difference:.3g} in a logit (tolerance {tolerance:.3g}): "
+            "please report this architecture"
+        )

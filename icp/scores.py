@@ -1,0 +1,138 @@
+"""From effects to judgements: pure functions, no model.
+
+Sign convention: an indirect effect is positive where the unit carries the cue's effect in the direction in which the
+cue as a whole pushes P; damage is positive where a loss rises.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from icp.effects import Effects
+from icp.errors import IcpError
+from icp.units import Unit
+
+if TYPE_CHECKING:
+    import pandas
+
+Weights = str | Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """One row a unit, best first by the column `by`."""
+
+    table: "pandas.DataFrame"
+    by: str
+
+    @property
+    def units(self) -> list[Unit]:
+        return [Unit.parse(u) for u in self.table.index]
+
+    def head(self, count: int) -> "Scores":
+        """The best `count` units."""
+        return Scores(self.table.head(count), self.by)
+
+    def above(self, threshold: float) -> "Scores":
+        """The units that score `threshold` or more."""
+        return Scores(self.table[self.table[self.by] >= threshold], self.by)
+
+
+def spuriousness(effects: Effects, weights: Weights = "uniform") -> Scores:
+    """The literal score S(u) = E over inputs and interventions of w |dP|, with standard errors over examples.
+
+    `weights` is `"uniform"`; `"harm"`, which counts only where the intervention turns a right answer wrong (P read as a
+    logit difference, the label saying which sign is right) or, where there is no label, raises |P|; or a function of
+    (clean [example], dP [unit, intervention, example]) that returns weights which broadcast to dP. A large S marks an
+    important unit, which need not be a spurious one: rank by `selectivity`.
+    """
+    weighted = np.abs(effects.dP) * _weights(effects, weights)
+    per_example = weighted.mean(1)
+    columns = {"S": per_example.mean(1), "se": _standard_error(per_example)}
+    for index, label in enumerate(effects.interventions):
+        columns[f"S {label}"] = weighted[:, index].mean(1)
+    return _ranked(effects, columns, "S")
+
+
+def indirect_effect(effects: Effects, intervention: str = "swap:counterpart") -> Scores:
+    """Causal mediation (Vig et al. 2020): IE(u) = P(x | do(u = u(x'))) - P(x), in the cue's direction.
+
+    Each pair's effect is taken with the sign of its total effect P(x') - P(x), so that pairs which push P up and pairs
+    which push it down do not cancel. `share` is the sum of these over the sum of |total effect|.
+    """
+    dP = effects.of(intervention)
+    if not np.isfinite(effects.total).all():
+        raise IcpError("an indirect effect needs a counterpart for every example: use Probe.from_pairs")
+    oriented = dP * np.sign(effects.total)
+    columns = {
+        "indirect_effect": oriented.mean(1),
+        "se": _standard_error(oriented),
+        "share": oriented.sum(1) / np.abs(effects.total).sum(),
+    }
+    return _ranked(effects, columns, "indirect_effect")
+
+
+def damage(effects: Effects) -> Scores:
+    """The mean rise of a loss under the first intervention measured, in the loss's unit, least first."""
+    if "Loss" not in effects.header["property"]:
+        raise IcpError(
+            f"damage is the rise of a loss, these effects are of {effects.header['property']}: "
+            "measure with property=TaskLoss() or NextTokenLoss()"
+        )
+    dP = effects.dP[:, 0]
+    return _ranked(effects, {"damage": dP.mean(1), "se": _standard_error(dP)}, "damage", ascending=True)
+
+
+def selectivity(cue: Effects | Scores, cost: Effects, max_damage: float = 0.02) -> Scores:
+    """The default ranking: largest indirect effect among units whose own damage stays within `max_damage`.
+
+    `cue` holds effects of `Swap("counterpart")` (or is a ranking made from them), `cost` those of a mask on a loss, in
+    nats. Units over the budget are left out, so that a selection can never contain one.
+    """
+    carried = indirect_effect(cue) if isinstance(cue, Effects) else cue
+    spent = damage(cost).table
+    missing = [unit for unit in carried.table.index if unit not in spent.index]
+    if missing:
+        raise IcpError(
+            f"{len(missing)} unit(s), such as {missing[0]}, have no measured damage: measure the cost of the same units"
+        )
+    spent = spent.loc[carried.table.index]
+    table = carried.table.assign(damage=spent["damage"], damage_se=spent["se"])
+    table = table[table["damage"] <= max_damage]
+    if table.empty:
+        raise IcpError(f"no unit's damage is within {max_damage}: raise max_damage")
+    return Scores(table, carried.by)
+
+
+def _weights(effects: Effects, weights: Weights) -> np.ndarray:
+    if callable(weights):
+        return np.broadcast_to(weights(effects.clean, effects.dP), effects.dP.shape)
+    if weights == "uniform":
+        return np.ones(())
+    if weights != "harm":
+        raise IcpError(f"unknown weights {weights!r}: use 'uniform', 'harm' or a function of (clean, dP)")
+    if "LogitDifference" not in effects.header["property"]:
+        raise IcpError(
+            "weights='harm' reads right and wrong from the sign of a logit difference: give a function instead"
+        )
+    after = effects.clean + effects.dP
+    labels = [example["label"] for example in effects.header["examples"]]
+    sign = np.array([0 if label is None else 1 if label == 0 else -1 for label in labels])
+    turned_wrong = (effects.clean * sign > 0) & (after * sign <= 0)
+    more_biased = (sign == 0) & (np.abs(after) > np.abs(effects.clean))
+    return (turned_wrong | more_biased).astype(effects.dP.dtype)
+
+
+def _standard_error(values: np.ndarray) -> np.ndarray:
+    """Over the last axis; NaN where there is one example."""
+    count = values.shape[-1]
+    return values.std(-1, ddof=1) / np.sqrt(count) if count > 1 else np.full(values.shape[:-1], np.nan)
+
+
+def _ranked(effects: Effects, columns: dict[str, np.ndarray], by: str, ascending: bool = False) -> Scores:
+    import pandas
+
+    table = pandas.DataFrame(columns, index=pandas.Index(effects.header["units"], name="unit"))
+    return Scores(table.sort_values(by, ascending=ascending, kind="stable"), by)

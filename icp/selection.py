@@ -1,0 +1,176 @@
+"""What was decided: units with a role and the constants the role needs, bound to an architecture and a tokenizer."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from icp.errors import ArtefactError, UnitError
+from icp.files import writing_file
+from icp.model import Model
+from icp.sites import Values
+from icp.units import Unit
+
+FORMAT, VERSION = "icp-selection", 1
+ROLES = ("prune", "scale", "regularise", "keep")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One unit and its role.
+
+    `prune` sets its values to `shift` (zeros, or a mean: one number a dimension of the unit); `scale` multiplies them by
+    `alpha`; `regularise` and `keep` change nothing here, they tell fine-tuning what to do.
+    """
+
+    unit: Unit
+    role: str = "prune"
+    alpha: float = 0.0
+    shift: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        if self.role not in ROLES:
+            raise UnitError(f"unknown role {self.role!r} of {self.unit}: use one of {', '.join(ROLES)}")
+
+    @property
+    def cuts(self) -> bool:
+        return self.role in ("prune", "scale")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Choices, and the binding (digests of architecture, tokenizer and weights) of the model they were made on."""
+
+    choices: tuple[Choice, ...]
+    binding: dict[str, str]
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.choices)
+
+    @property
+    def units(self) -> list[Unit]:
+        return [choice.unit for choice in self.choices]
+
+    def role(self, role: str) -> list[Unit]:
+        """The units that have this role."""
+        if role not in ROLES:
+            raise UnitError(f"unknown role {role!r}: use one of {', '.join(ROLES)}")
+        return [choice.unit for choice in self.choices if choice.role == role]
+
+    @classmethod
+    def of(cls, model: Model, units: "list[Unit | str]", role: str = "prune", alpha: float = 0.0) -> "Selection":
+        """Units chosen by hand, all in one role; `prune` here means zero. Raises `UnitError` for units that are not there."""
+        choices = tuple(Choice(Unit.parse(unit), role, alpha) for unit in units)
+        for choice in choices:
+            model.site(choice.unit)
+        return cls(choices, model.binding, {"made": "by hand"})
+
+    def require_fit(self, model: Model, weights: str = "same") -> None:
+        """Raise `ArtefactError` where the selection belongs to another model, naming both values.
+
+        Architecture and tokenizer must be the same; the weights too, unless `weights="any"`.
+        """
+        if weights not in ("same", "any"):
+            raise ArtefactError(f"unknown weights={weights!r}: use 'same' or 'any'")
+        binding = model.binding
+        keys = ("architecture", "tokenizer", "weights") if weights == "same" else ("architecture", "tokenizer")
+        for key in keys:
+            if self.binding.get(key) != binding[key]:
+                hint = "; weights='any' uses it all the same" if key == "weights" else ""
+                raise ArtefactError(
+                    f"this selection was made on another {key} ({self.binding.get(key)}) "
+                    f"than the model's ({binding[key]}){hint}"
+                )
+        for choice in self.choices:
+            width = len(model.site(choice.unit).columns(choice.unit))
+            if choice.shift and len(choice.shift) != width:
+                raise ArtefactError(f"{choice.unit} has {width} values, the selection holds {len(choice.shift)} for it")
+
+    @contextmanager
+    def applied(self, model: Model, weights: str = "same") -> Iterator[None]:
+        """Hook every `prune` and `scale` choice into the running model, at all positions: what `icp.prune` cuts."""
+        self.require_fit(model, weights)
+        by_site: dict[str, list[Choice]] = {}
+        for choice in self.choices:
+            if choice.cuts:
+                by_site.setdefault(choice.unit.site, []).append(choice)
+        with ExitStack() as stack:
+            for name, choices in by_site.items():
+                columns, alpha, shift = constants(model, choices)
+
+                def edit(values: Values, columns=columns, alpha=alpha, shift=shift) -> Values:
+                    new = values.clone()
+                    new[:, :, columns] = values[:, :, columns] * alpha + shift
+                    return new
+
+                stack.callback(model.sites[name].hook(edit).remove)
+            yield
+
+    def save(self, path: "str | Path") -> Path:
+        """Write one safetensors file; its header says what it is."""
+        about = {"binding": self.binding, "origin": self.origin}
+        return write_choices(path, FORMAT, VERSION, self.choices, {}, about)
+
+    @classmethod
+    def load(cls, path: "str | Path") -> "Selection":
+        """Read what `save` wrote; raises `ArtefactError` for a foreign, truncated or newer file."""
+        choices, _, about = read_choices(path, FORMAT, VERSION)
+        return cls(choices, about["binding"], about["origin"])
+
+
+def constants(model: Model, choices: list[Choice]) -> tuple[Tensor, Tensor, Tensor]:
+    """Columns, alpha and shift, one entry a column, for choices of one site."""
+    columns, alphas, shifts = [], [], []
+    for choice in choices:
+        mine = model.site(choice.unit).columns(choice.unit)
+        columns += mine
+        alphas += [choice.alpha] * len(mine)
+        shifts += choice.shift or [0.0] * len(mine)
+    place = dict(device=model.device, dtype=model.dtype)
+    return torch.tensor(columns, device=model.device), torch.tensor(alphas, **place), torch.tensor(shifts, **place)
+
+
+def write_choices(
+    path: "str | Path", kind: str, version: int, choices: tuple[Choice, ...], tensors: dict[str, Tensor], about: dict
+) -> Path:
+    """One safetensors file: the constants and other `tensors` as data, choices and `about` as JSON in its header."""
+    from safetensors.torch import save_file
+
+    shifts = {f"shift.{i}": torch.tensor(c.shift, dtype=torch.float64) for i, c in enumerate(choices) if c.shift}
+    about = about | {"choices": [[str(c.unit), c.role, c.alpha] for c in choices]}
+    with writing_file(path) as work:
+        save_file(shifts | tensors, work, {"format": kind, "version": str(version), "about": json.dumps(about)})
+    return Path(path)
+
+
+def read_choices(
+    path: "str | Path", kind: str, version: int
+) -> tuple[tuple[Choice, ...], dict[str, Tensor], dict[str, Any]]:
+    """What `write_choices` wrote; raises `ArtefactError` saying what the file is instead."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise ArtefactError(f"no file at {path}: give the path of a saved {kind.removeprefix('icp-')}")
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(f"{path} is truncated or not a safetensors file ({error}): write it again") from error
+    if header.get("format") != kind:
+        raise ArtefactError(f"{path} holds {header.get('format', 'something else')!r}, not {kind!r}")
+    if header.get("version") != str(version):
+        raise ArtefactError(f"{path} has version {header.get('version')}, this icp reads version {version}")
+    about = json.loads(header["about"])
+    choices = []
+    for number, (unit, role, alpha) in enumerate(about["choices"]):
+        shift = tensors.pop(f"shift.{number}", None)
+        choices.append(Choice(Unit.parse(unit), role, alpha, () if shift is None else tuple(shift.tolist())))
+    return tuple(choices), tensors, about

@@ -1,0 +1,189 @@
+"""The values that interventions put in: means, counterparts, other units, other examples."""
+
+import random
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from icp.errors import ProbeError, UnitError
+from icp.interventions import CounterpartDonor, Donor, ExampleDonor, Intervention, MeanDonor, UnitDonor
+from icp.model import Batch, Model
+from icp.probes import Tokens
+from icp.sites import Site, columns_of
+from icp.sweep.plan import Layout, Plan
+from icp.units import Unit
+
+
+class Means:
+    """Mean activations over the attended tokens of the reference inputs: per site [width], or [pos, width]."""
+
+    def __init__(self, model: Model, tokens: Tokens, sites: list[Site], plan: Plan):
+        batch = model.pad(tokens.inputs, "right")
+        count = batch.mask.sum(0).double()
+        total: dict[str, Tensor] = {}
+        for rows in torch.arange(len(tokens.inputs), device=model.device).split(plan.batch_size):
+            values = run_capturing(model, batch[rows], sites)
+            mask = batch.mask[rows][:, :, None]
+            for name, value in values.items():
+                part = torch.where(mask, value, 0).double().sum(0)
+                total[name] = total[name] + part if name in total else part
+        self.overall = {name: (value.sum(0) / count.sum()).to(model.dtype) for name, value in total.items()}
+        self.per_position = {name: (value / count[:, None]).to(model.dtype) for name, value in total.items()}
+
+
+def run_capturing(model: Model, batch: Batch, sites: list[Site]) -> dict[str, Tensor]:
+    """Values [row, pos, width] of every site in one clean pass, which stops after the last of them."""
+    values: dict[str, Tensor] = {}
+    last = max(0 if site.layer is None else site.layer + 1 for site in sites)
+    with torch.no_grad():
+        model.entering(batch, last, values, sites)
+    return values
+
+
+def needed_sites(model: Model, interventions: list[Intervention], units: list[Unit]) -> list[Site]:
+    """The sites of the units, and of other units whose values are swapped in."""
+    names = {u.site for u in units} | {d.unit.site for d in donors_of(interventions) if isinstance(d, UnitDonor)}
+    return [site for name, site in model.sites.items() if name in names]
+
+
+def donors_of(interventions: list[Intervention]) -> list[Donor]:
+    """The donors of the affine ones among them."""
+    affine = [i.as_affine() for i in interventions]
+    return [a.donor for a in affine if a is not None and a.donor is not None]
+
+
+class Donors:
+    """Clean activations of a probe and of what it swaps with, for some examples and some columns of some sites.
+
+    `columns` gives, per site name, the value-axis indices to keep, so that a sweep over a few units of many sites
+    does not hold whole sites. `hidden[layer]` is the residual stream at the entrance of that block.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        layout: Layout,
+        interventions: list[Intervention],
+        columns: dict[str, Int[Tensor, " column"]],
+        means: Means | None,
+        plan: Plan,
+        examples: Int[Tensor, " example"],
+        entrances: list[int],
+    ):
+        self.model, self.layout, self.columns, self.means = model, layout, columns, means
+        self.first = int(examples[0])
+        sites = [site for name, site in model.sites.items() if name in columns]
+        donors = donors_of(interventions)
+        self.hidden: dict[int, Tensor] = {}
+        self.clean = self._capture(layout.batch[examples], sites, plan, entrances)
+        self.swapped: dict[Donor, dict[str, Tensor]] = {}
+        chosen = examples.tolist()
+        for donor in dict.fromkeys(donors):
+            if isinstance(donor, CounterpartDonor):
+                rows = [layout.tokens.counterparts[e] for e in chosen]
+                partners = [layout.tokens.alignments[e].positions for e in chosen]
+            elif isinstance(donor, ExampleDonor):
+                from_ = _drawn(layout.tokens, donor)
+                rows = [layout.tokens.inputs[from_[e]] for e in chosen]
+                partners = [tuple(range(len(row))) for row in rows]
+            else:
+                continue
+            values = self._capture(model.pad(rows, "right"), sites, plan, [])
+            index = torch.zeros(len(chosen), layout.batch.ids.shape[1], dtype=torch.long)
+            for row, (example, partner) in enumerate(zip(chosen, partners)):
+                offset = int(layout.offsets[example])
+                index[row, offset : offset + len(partner)] = torch.tensor(partner)
+            index = index.to(model.device)[:, :, None]
+            self.swapped[donor] = {
+                name: value.gather(1, index.expand(-1, -1, value.shape[2])) for name, value in values.items()
+            }
+
+    def _capture(self, batch: Batch, sites: list[Site], plan: Plan, entrances: list[int]) -> dict[str, Tensor]:
+        kept: dict[str, list[Tensor]] = {site.name: [] for site in sites}
+        hidden: dict[int, list[Tensor]] = {entrance: [] for entrance in entrances}
+        last = max([*entrances, *(0 if site.layer is None else site.layer + 1 for site in sites)])
+        for rows in torch.arange(len(batch.ids), device=batch.ids.device).split(plan.batch_size):
+            values: dict[str, Tensor] = {}
+            handles = []
+            try:
+                for entrance in entrances:
+                    keep = hidden[entrance].append
+                    module = self.model.entrances[entrance]
+                    handles.append(module.register_forward_pre_hook(lambda m, args, keep=keep: keep(args[0].detach())))
+                with torch.no_grad():
+                    self.model.entering(batch[rows], last, values, sites)
+            finally:
+                for handle in handles:
+                    handle.remove()
+            for name, value in values.items():
+                kept[name].append(value[:, :, self.columns[name]])
+        self.hidden |= {entrance: torch.cat(parts) for entrance, parts in hidden.items()}
+        return {name: torch.cat(parts) for name, parts in kept.items()}
+
+    def values(
+        self, store: dict[str, Tensor], site: str, columns: Int[Tensor, "row width"], examples: Int[Tensor, " row"]
+    ) -> Float[Tensor, "row pos width"]:
+        """Each row's own columns of its own example."""
+        local = torch.searchsorted(self.columns[site], columns.contiguous())
+        rows = examples - self.first
+        positions = torch.arange(store[site].shape[1], device=rows.device)
+        return store[site][rows[:, None, None], positions[None, :, None], local[:, None, :]]
+
+    def of(
+        self, donor: Donor, site: str, columns: Int[Tensor, "row width"], examples: Int[Tensor, " row"]
+    ) -> Float[Tensor, "row pos width"]:
+        """The donor's values for rows that edit these columns of these examples."""
+        length = self.layout.batch.ids.shape[1]
+        match donor:
+            case MeanDonor(per_position=False):
+                return self.means.overall[site][columns][:, None, :].expand(-1, length, -1)
+            case MeanDonor(per_position=True):
+                return self._mean_at_positions(site, columns, examples)
+            case UnitDonor(unit=unit):
+                other = columns_of(self.model.sites, [unit], columns.device)
+                if other.shape[1] != columns.shape[1]:
+                    raise UnitError(
+                        f"cannot swap a unit of width {columns.shape[1]} with {unit}, which has width {other.shape[1]}"
+                    )
+                return self.values(self.clean, unit.site, other.expand(len(columns), -1), examples)
+        return self.values(self.swapped[donor], site, columns, examples)
+
+    def _mean_at_positions(self, site: str, columns: Tensor, examples: Tensor) -> Tensor:
+        means = self.means.per_position[site]
+        position = self.layout.batch[examples].position_ids
+        if int(position.max()) >= len(means):
+            raise ProbeError(
+                f"a mean per position needs reference inputs as long as the probe's: they have {len(means)} tokens, "
+                f"the probe has {int(position.max()) + 1}"
+            )
+        return means[position[:, :, None], columns[:, None, :]]
+
+
+def _drawn(tokens: Tokens, donor: ExampleDonor) -> list[int]:
+    """For each example, the other example of the same length whose values it takes."""
+    by_length: dict[int, list[int]] = {}
+    for index, row in enumerate(tokens.inputs):
+        by_length.setdefault(len(row), []).append(index)
+    if donor.index is not None:
+        if not 0 <= donor.index < len(tokens.inputs):
+            raise ProbeError(f"there is no example {donor.index}: the probe has {len(tokens.inputs)}")
+        length = len(tokens.inputs[donor.index])
+        odd = next((i for i, row in enumerate(tokens.inputs) if len(row) != length), None)
+        if odd is not None:
+            raise ProbeError(
+                f"example {donor.index} has {length} tokens and example {odd} has {len(tokens.inputs[odd])}: "
+                "a swap with another example needs equal lengths"
+            )
+        return [donor.index] * len(tokens.inputs)
+    rng = random.Random(donor.seed)
+    drawn = []
+    for index, row in enumerate(tokens.inputs):
+        others = [i for i in by_length[len(row)] if i != index]
+        if not others:
+            raise ProbeError(
+                f"example {index} ({tokens.probe.examples[index].text!r}) is the only one with {len(row)} tokens: "
+                "resampling needs another of the same length"
+            )
+        drawn.append(rng.choice(others))
+    return drawn

@@ -1,0 +1,168 @@
+"""Exact effects: every unit really intervened on, starting at the block it is in.
+
+Blocks before the edited one are passed through. Where a site is additive (an MLP neuron of a pre-norm block), the edited
+block is not run either: the edit's rank-1 change is added to its clean output. Rows of different units, interventions
+and examples share a forward pass, and only the logits that P reads are computed.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icp.hooks import SiteEdits, edited
+from icp.interventions import Intervention, UnitDonor
+from icp.model import Model
+from icp.sites import Site, columns_of
+from icp.sweep.donors import Donors, Means, donors_of
+from icp.sweep.plan import Layout, Plan, Positions, require_finite
+from icp.units import Unit
+
+CAPTURE_BYTES = 1 << 30
+
+
+def exact_chunks(
+    model: Model,
+    layout: Layout,
+    units: list[Unit],
+    interventions: list[Intervention],
+    positions: Positions,
+    means: Means | None,
+    plan: Plan,
+    chunks: list[range],
+    replan: Callable[[Plan], None],
+) -> Iterator[tuple[range, np.ndarray]]:
+    """Yield (chunk, dP [unit, intervention, example]) for each chunk of `units`.
+
+    Out of memory halves the batch: `replan` is told the new plan and the chunk is measured again.
+    """
+    clean = layout.clean(model, plan)
+    where = layout.where(positions)
+    everything = torch.arange(layout.examples, device=model.device)
+    while chunks:
+        group, chunks = _fitting(model, layout, units, chunks)
+        inside = [u for chunk in group for u in units[chunk.start : chunk.stop]]
+        columns = columns_needed(model, inside, interventions)
+        entrances = sorted({e for u in inside for e in _entrances(model.sites[u.site], interventions)})
+        donors = Donors(model, layout, interventions, columns, means, plan, everything, entrances)
+        for chunk in group:
+            while True:
+                try:
+                    result = _chunk(model, layout, donors, units[chunk.start : chunk.stop], interventions, where, plan)
+                    break
+                except torch.OutOfMemoryError:
+                    if plan.batch_size == 1:
+                        raise
+                    plan = plan.halved()
+                    replan(plan)
+            difference = result - clean
+            require_finite(
+                difference, lambda i, chunk=chunk: f"an input under an intervention on {units[chunk.start + i]}"
+            )
+            yield chunk, difference.cpu().numpy()
+
+
+def _chunk(
+    model: Model,
+    layout: Layout,
+    donors: Donors,
+    units: list[Unit],
+    interventions: list[Intervention],
+    where: Tensor,
+    plan: Plan,
+) -> Tensor:
+    """P [unit, intervention, example] for a few units."""
+    values = torch.empty(len(units), len(interventions), layout.examples, dtype=model.dtype, device=model.device)
+    numbered = list(enumerate(units))
+    for (site, kind), members in groupby(numbered, key=lambda item: (item[1].site, item[1].kind)):
+        index, members = zip(*members)
+        columns = columns_of(model.sites, list(members), model.device)
+        affine = [i for i, what in enumerate(interventions) if what.as_affine() is not None]
+        custom = [[i] for i, what in enumerate(interventions) if what.as_affine() is None]
+        for together in [affine, *custom]:
+            rows = torch.cartesian_prod(
+                torch.arange(len(members)), torch.tensor(together, dtype=torch.long), torch.arange(layout.examples)
+            ).to(model.device)
+            for u, i, e in (part.unbind(1) for part in rows.split(plan.batch_size)):
+                edits = row_edits(donors, model.sites[site], columns[u], interventions, i, e, where[e])
+                values[torch.tensor(index, device=u.device)[u], i, e] = _value(model, layout, donors, edits, site, e)
+    return values
+
+
+def row_edits(
+    donors: Donors,
+    site: Site,
+    columns: Tensor,
+    interventions: list[Intervention],
+    which: Tensor,
+    examples: Tensor,
+    where: Tensor,
+    rows: Tensor | None = None,
+) -> SiteEdits:
+    """Edits of one site: entry `e` applies `interventions[which[e]]` to `columns[e]` in row `rows[e]` (default: `e`)."""
+    rows = torch.arange(len(columns), device=columns.device) if rows is None else rows
+    dtype = donors.model.dtype
+    chosen = sorted(set(which.tolist()))
+    if interventions[chosen[0]].as_affine() is None:
+        ones = torch.ones(len(columns), dtype=dtype, device=columns.device)
+        return SiteEdits(rows, columns, where, ones, custom=interventions[chosen[0]])
+    alphas = torch.tensor([i.as_affine().alpha if i.as_affine() else 1.0 for i in interventions], dtype=dtype)
+    shift = None
+    for intervention in chosen:
+        donor = interventions[intervention].as_affine().donor
+        if donor is None:
+            continue
+        if shift is None:
+            shift = torch.zeros(*where.shape, columns.shape[1], dtype=dtype, device=columns.device)
+        mine = which == intervention
+        shift[mine] = donors.of(donor, site.name, columns[mine], examples[mine])
+    return SiteEdits(rows, columns, where, alphas.to(columns.device)[which], shift)
+
+
+def _value(model: Model, layout: Layout, donors: Donors, edits: SiteEdits, name: str, examples: Tensor) -> Tensor:
+    """P of rows under the edits of one site, by the shortest way that the site allows."""
+    site = model.sites[name]
+    entrance = site.additive_entrance
+    if edits.custom is not None or entrance is None:
+        hidden = donors.hidden[site.start][examples] if site.start else None
+        with edited({site: edits}):
+            return layout.value(model, examples, start=site.start, hidden=hidden)
+    hidden = donors.hidden[entrance][examples]
+    if site.outgoing is None:
+        hidden = edits.apply(hidden)
+    else:
+        old = donors.values(donors.clean, name, edits.columns, examples)
+        hidden = hidden + torch.einsum("rpw,rwd->rpd", edits.of(old) - old, site.outgoing[edits.columns])
+    return layout.value(model, examples, start=entrance, hidden=hidden)
+
+
+def _entrances(site: Site, interventions: list[Intervention]) -> set[int]:
+    """Where the forward passes over this site's units will be entered."""
+    ways = {site.start if what.as_affine() is None else site.additive_entrance for what in interventions}
+    return {site.start if way is None else way for way in ways}
+
+
+def columns_needed(model: Model, units: list[Unit], interventions: list[Intervention]) -> dict[str, Tensor]:
+    """The columns, per site, of these units and of other units whose values are swapped in."""
+    lenders = [donor.unit for donor in donors_of(interventions) if isinstance(donor, UnitDonor)]
+    wanted: dict[str, set[int]] = {}
+    for unit in [*units, *lenders]:
+        wanted.setdefault(unit.site, set()).update(model.site(unit).columns(unit))
+    return {name: torch.tensor(sorted(columns), device=model.device) for name, columns in wanted.items()}
+
+
+def _fitting(model: Model, layout: Layout, units: list[Unit], chunks: list[range]) -> tuple[list[range], list[range]]:
+    """As many chunks as one capture pass may serve within `CAPTURE_BYTES`, and the rest."""
+    d_model = model.sites["hook_embed"].width
+    each = layout.batch.ids.numel() * model.dtype.itemsize
+    sites: set[str] = set()
+    columns = 0
+    for number, chunk in enumerate(chunks):
+        for unit in units[chunk.start : chunk.stop]:
+            sites.add(unit.site)
+            columns += len(model.sites[unit.site].columns(unit))
+        if number and each * (2 * columns + d_model * len(sites)) > CAPTURE_BYTES:
+            return chunks[:number], chunks[number:]
+    return chunks, []

@@ -1,0 +1,130 @@
+"""How a measurement is laid out: padding, rows a forward pass, and which logits its rows read."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from icp.errors import NotFiniteError, ProbeError
+from icp.hooks import Reads
+from icp.model import Batch, Model
+from icp.probes import Tokens
+from icp.properties import Bound
+
+Positions = str | tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`batch_size` rows a forward pass, `unit_chunk` units a unit of work, and the padding side.
+
+    Effects agree between plans to rounding, and the same plan repeated gives the same bits.
+    """
+
+    batch_size: int
+    unit_chunk: int = 64
+    padding_side: str = "right"
+
+    def __post_init__(self):
+        if self.batch_size < 1 or self.unit_chunk < 1:
+            raise ProbeError(f"batch_size and unit_chunk are at least 1, got {self.batch_size} and {self.unit_chunk}")
+
+    @classmethod
+    def default(cls, layout: "Layout", vocabulary: int) -> "Plan":
+        """About 2,048 tokens and at most 256 MB of logits a forward pass."""
+        by_tokens = 2048 // layout.batch.ids.shape[1]
+        by_logits = (1 << 26) // max(1, layout.reads_per_row * vocabulary)
+        return cls(max(1, min(by_tokens, by_logits)))
+
+    def halved(self) -> "Plan":
+        return replace(self, batch_size=self.batch_size // 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """A probe as one padded batch, with what the property reads in padded coordinates."""
+
+    tokens: Tokens
+    batch: Batch
+    offsets: Int[Tensor, " example"]
+    bound: Bound
+    counts: Int[Tensor, " example"]
+
+    @classmethod
+    def of(cls, model: Model, tokens: Tokens, side: str) -> "Layout":
+        batch = model.pad(tokens.inputs, side)
+        bound = tokens.property.bind(tokens, model.tokenizer, model.device)
+        counts = torch.bincount(bound.example, minlength=len(tokens.inputs))
+        return cls(tokens, batch, batch.mask.int().argmax(1), bound, counts)
+
+    @property
+    def examples(self) -> int:
+        return len(self.tokens.inputs)
+
+    @property
+    def reads_per_row(self) -> int:
+        return int(self.counts.max())
+
+    def where(self, positions: Positions) -> Bool[Tensor, "example pos"]:
+        """Which positions are edited: `"all"`, `"last"` (of the text), or a span `(start, stop)` of its tokens.
+
+        A span counts attended tokens and may be negative, as in a slice. Padding is never edited.
+        """
+        if positions == "all":
+            return self.batch.mask
+        where = torch.zeros_like(self.batch.mask)
+        for row, length in enumerate(self.tokens.text_lengths):
+            start, stop = _span(positions, length, self.tokens.probe.examples[row].text)
+            offset = int(self.offsets[row])
+            where[row, offset + start : offset + stop] = True
+        return where
+
+    def reads(self, examples: Int[Tensor, " row"]) -> tuple[Reads, Tensor]:
+        """What rows that hold these examples read, and the index of each read in `bound`."""
+        counts = self.counts[examples]
+        rows = torch.arange(len(examples), device=examples.device).repeat_interleave(counts)
+        first = (self.counts.cumsum(0) - self.counts)[examples]
+        within = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+        index = first[rows] + within
+        positions = self.bound.positions[index] + self.offsets[examples][rows]
+        return Reads(rows, positions, self.bound.tokens), index
+
+    def value(
+        self, model: Model, examples: Int[Tensor, " row"], *, start: int = 0, hidden: Tensor | None = None
+    ) -> Float[Tensor, " row"]:
+        """P of rows that hold these examples, under whatever hooks are installed."""
+        reads, index = self.reads(examples)
+        logits = model.read(self.batch[examples], reads, start=start, hidden=hidden)
+        each = self.tokens.property.of(logits, self.bound.targets[index]) * self.bound.weights[index].to(logits.dtype)
+        return torch.zeros(len(examples), dtype=each.dtype, device=each.device).index_add(0, reads.rows, each)
+
+    def clean(self, model: Model, plan: Plan) -> Float[Tensor, " example"]:
+        """P of every example without intervention; raises `NotFiniteError` naming the first bad row."""
+        parts = [
+            self.value(model, rows) for rows in torch.arange(self.examples, device=model.device).split(plan.batch_size)
+        ]
+        clean = torch.cat(parts)
+        require_finite(clean, lambda i: f"{self.tokens.probe.examples[i].text!r} without intervention")
+        return clean
+
+
+def require_finite(values: Tensor, describe) -> None:
+    """Raise `NotFiniteError` naming the first value that is NaN or infinite."""
+    bad = (~torch.isfinite(values)).nonzero()
+    if len(bad):
+        raise NotFiniteError(
+            f"the model returns {float(values[tuple(bad[0])])} for {describe(int(bad[0][0]))}: "
+            "measure in float32, or leave this input out"
+        )
+
+
+def _span(positions: Positions, length: int, text: str) -> tuple[int, int]:
+    if positions == "last":
+        return length - 1, length
+    if not (isinstance(positions, tuple) and len(positions) == 2):
+        raise ProbeError(f"unknown positions {positions!r}: use 'all', 'last', or a span (start, stop)")
+    start, stop = (p + length if p < 0 else p for p in positions)
+    if not 0 <= start < stop <= length:
+        raise ProbeError(f"the span {positions} does not fit {text!r}, which has {length} tokens")
+    return start, stop

@@ -1,0 +1,116 @@
+"""A zarr store of effects: chunks of units are the units of work, so that a sweep can be killed and resumed."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icp.errors import ArtefactError
+
+FORMAT, VERSION = "icp-effects", 1
+
+
+class Store:
+    """dP [unit, intervention, example] on disk, with its labels and provenance as JSON attributes.
+
+    A chunk that was never finished reads as NaN. Opening an existing store with another provenance raises
+    `ArtefactError` naming what differs.
+    """
+
+    def __init__(self, group: Any, path: Path):
+        self.group, self.path = group, path
+
+    @classmethod
+    def create(
+        cls, path: "str | Path", header: dict[str, Any], shape: tuple[int, int, int], dtype: str, chunk: int
+    ) -> "Store":
+        """Open `path` if it holds the same measurement, else make it; the header is written last of all."""
+        import zarr
+
+        path = Path(path)
+        if path.exists():
+            store = cls.open(path)
+            differing = [k for k in sorted(set(header) | set(store.header)) if header.get(k) != store.header.get(k)]
+            if differing:
+                raise ArtefactError(
+                    f"{path} holds another measurement: it differs in {', '.join(differing)} "
+                    f"({_short(store.header.get(differing[0]))} there, {_short(header.get(differing[0]))} here); "
+                    "choose another path or delete it"
+                )
+            return store
+        with _explained(path):
+            group = zarr.open_group(path, mode="w")
+            group.create_array("dP", shape=shape, chunks=(chunk, *shape[1:]), dtype=dtype, fill_value=float("nan"))
+            for name in ("clean", "total"):
+                group.create_array(name, shape=(shape[2],), chunks=(shape[2],), dtype=dtype, fill_value=float("nan"))
+            group.attrs.update({"format": FORMAT, "version": VERSION, "header": header})
+        return cls(group, path)
+
+    @classmethod
+    def open(cls, path: "str | Path") -> "Store":
+        """Open for reading and resuming; raises `ArtefactError` for what is not a store of this version."""
+        import zarr
+
+        path = Path(path)
+        try:
+            group = zarr.open_group(path, mode="r+")
+            attributes = dict(group.attrs)
+            missing = {"dP", "clean", "total"} - set(group.array_keys())
+        except (FileNotFoundError, ValueError, KeyError, json.JSONDecodeError, zarr.errors.GroupNotFoundError) as error:
+            raise ArtefactError(f"{path} is not a store of effects: give a folder that icp.measure wrote") from error
+        if attributes.get("format") != FORMAT or missing:
+            raise ArtefactError(f"{path} is not a whole store of effects: it was cut short, or something else wrote it")
+        if attributes.get("version") != VERSION:
+            raise ArtefactError(f"{path} has version {attributes.get('version')}, this icp reads version {VERSION}")
+        return cls(group, path)
+
+    @property
+    def header(self) -> dict[str, Any]:
+        return self.group.attrs["header"]
+
+    def done(self, chunk: range) -> bool:
+        """Whether this chunk of units has been measured."""
+        with _explained(self.path):
+            return bool(np.isfinite(self.group["dP"][chunk.start : chunk.stop]).all())
+
+    def write(self, chunk: range, values: np.ndarray) -> None:
+        with _explained(self.path):
+            self.group["dP"][chunk.start : chunk.stop] = values
+
+    def write_examples(self, clean: np.ndarray, total: np.ndarray) -> None:
+        """P(x) and P(x') - P(x) of every example; the latter is NaN where there is no counterpart."""
+        with _explained(self.path):
+            self.group["clean"][:] = clean
+            self.group["total"][:] = total
+
+    def note(self, plan: str) -> None:
+        """Record a plan that some of the chunks were measured with."""
+        plans = list(self.group.attrs.get("plans", []))
+        if plan not in plans:
+            with _explained(self.path):
+                self.group.attrs["plans"] = [*plans, plan]
+
+    def read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """dP, clean and total as arrays."""
+        with _explained(self.path):
+            return self.group["dP"][:], self.group["clean"][:], self.group["total"][:]
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ArtefactError(
+            f"cannot use the store {path}: {error}; finished chunks are kept, and the same call resumes"
+        ) from error
+    except (ValueError, RuntimeError) as error:
+        raise ArtefactError(f"the store {path} is damaged ({error}): delete it and measure again") from error
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 80 else text[:77] + "..."

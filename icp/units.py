@@ -1,0 +1,101 @@
+"""Addresses of units, spelt as TransformerLens spells hook points.
+
+| kind | spelling | what it is |
+|---|---|---|
+| neuron | `blocks.3.mlp.hook_post[512]` | an MLP activation after the non-linearity |
+| head | `blocks.5.attn.hook_z[2]` | an attention head's output before the output projection |
+| value | `blocks.5.attn.hook_z[2,17]` | one dimension of a head's output |
+| resid | `blocks.4.hook_resid_post[33]` | one dimension of the residual stream after a block |
+| embed | `hook_embed[12]` | one dimension of the token embedding |
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property, total_ordering
+
+from icp.errors import UnitError
+
+KINDS = ("neuron", "head", "value", "resid", "embed")
+
+_ADDRESS = re.compile(r"^(?P<site>[A-Za-z_][\w.]*)\[(?P<index>\d+(?:\s*,\s*\d+)*)\]$")
+_SITES = {
+    re.compile(r"^blocks\.(\d+)\.mlp\.hook_post$"): {1: "neuron"},
+    re.compile(r"^blocks\.(\d+)\.attn\.hook_z$"): {1: "head", 2: "value"},
+    re.compile(r"^blocks\.(\d+)\.hook_resid_post$"): {1: "resid"},
+    re.compile(r"^hook_embed$"): {1: "embed"},
+}
+
+
+def site_name(kind: str, layer: int | None) -> str:
+    """The hook point where units of `kind` live in block `layer` (None for the embedding)."""
+    match kind:
+        case "neuron":
+            return f"blocks.{layer}.mlp.hook_post"
+        case "head" | "value":
+            return f"blocks.{layer}.attn.hook_z"
+        case "resid":
+            return f"blocks.{layer}.hook_resid_post"
+        case "embed":
+            return "hook_embed"
+    raise UnitError(f"unknown kind of unit {kind!r}: use one of {', '.join(KINDS)}")
+
+
+@total_ordering
+@dataclass(frozen=True)
+class Unit:
+    """A frozen address. It holds no activations; ordering is by block, then site, then index."""
+
+    site: str
+    index: tuple[int, ...]
+
+    def __post_init__(self):
+        self.kind  # an address that names no kind of unit never comes to exist
+
+    @classmethod
+    def parse(cls, address: "str | Unit") -> "Unit":
+        """Read an address such as `blocks.3.mlp.hook_post[512]`.
+
+        Raises `UnitError` where the spelling or the site is not one of those in the module's table.
+        """
+        if isinstance(address, Unit):
+            return address
+        found = _ADDRESS.match(address.strip())
+        if not found:
+            raise UnitError(
+                f"cannot read the unit address {address!r}: "
+                "write it as TransformerLens prints hook points, such as blocks.3.mlp.hook_post[512]"
+            )
+        return cls(found["site"], tuple(int(i) for i in found["index"].split(",")))
+
+    @cached_property
+    def _match(self) -> tuple[int | None, str]:
+        for pattern, kinds in _SITES.items():
+            found = pattern.match(self.site)
+            if found and len(self.index) in kinds:
+                return (int(found[1]) if found.groups() else None), kinds[len(self.index)]
+        raise UnitError(
+            f"unknown site {self.site!r} with {len(self.index)} index(es): the sites are blocks.L.mlp.hook_post[i], "
+            "blocks.L.attn.hook_z[head], blocks.L.attn.hook_z[head,dim], blocks.L.hook_resid_post[i] and hook_embed[i]"
+        )
+
+    @property
+    def layer(self) -> int | None:
+        """The block, or None for the embedding."""
+        return self._match[0]
+
+    @property
+    def kind(self) -> str:
+        return self._match[1]
+
+    @property
+    def _order(self) -> tuple:
+        return (-1 if self.layer is None else self.layer, self.site, self.index)
+
+    def __lt__(self, other: "Unit") -> bool:
+        return self._order < other._order
+
+    def __str__(self) -> str:
+        return f"{self.site}[{','.join(map(str, self.index))}]"
+
+    def __repr__(self) -> str:
+        return f"Unit({str(self)!r})"
