@@ -7,7 +7,8 @@ from icp.errors import ArtefactError, IcpError, ModelError, NotFiniteError, Prob
 from icp.evaluate import Evaluation, evaluate
 from icp.frontier import Frontier, frontier
 from icp.interventions import Affine, Intervention, Mask, Scale, Swap
-from icp.model import Model, load
+from icp.loading import load
+from icp.model import Model
 from icp.probes import Example, Probe
 from icp.properties import (
     ClassProbability,

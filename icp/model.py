@@ -1,4 +1,4 @@
-"""`load`, and `Model`: a module that computes, its tokenizer, its architecture row, and its sites."""
+"""`Model`: a module that computes, its tokenizer, its architecture row, and its sites. `icp.loading` makes them."""
 
 import copy
 import hashlib
@@ -14,9 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from icp.embedded import smollm2
-from icp.errors import ModelError, NotFiniteError, UnitError
-from icp.families import BRIDGE, HOOKED_TRANSFORMER, Family, family_of, outgoing, unwrap
+from icp.errors import ModelError, UnitError
+from icp.families import Family, outgoing, unwrap
 from icp.hooks import Reads, captured, reading, started_at, stopping_at
 from icp.sites import Site
 from icp.units import KINDS, Unit, site_name
@@ -300,138 +299,3 @@ def copied(module: nn.Module) -> nn.Module:
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     return copy.deepcopy(module, memo)
-
-
-def load(source: Any, tokenizer: Any = None, *, dtype: torch.dtype | None = None, device: "str | None" = None,
-         trust_remote_code: bool = False) -> Model:  # fmt: skip
-    """A `Model` from whatever you have.
-
-    `source` is `"smollm2"` (the embedded default, dequantised), a hub id, a local folder, a `transformers` model with
-    its tokenizer, a peft model (its adapters are merged into a copy), a `HookedTransformer` or a `TransformerBridge`.
-    Weights are fp32 unless `dtype` says otherwise; a module that is handed in keeps its dtype and device.
-
-    Raises `ModelError` where the source is unknown, has no tokenizer or no architecture row, or does not fit its row.
-    """
-    if isinstance(source, (str, Path)):
-        model = _from_folder_or_hub(str(source), tokenizer, dtype or torch.float32, trust_remote_code)
-        if device is not None:
-            model.module.to(device)
-    elif isinstance(source, nn.Module):
-        if dtype is not None or device is not None:
-            raise ModelError("dtype and device belong to loading by name: move the module itself before handing it in")
-        model = _from_module(source, tokenizer)
-    else:
-        raise ModelError(f"cannot load a model from a {type(source).__name__}: give a name, a folder or a module")
-    check(model)
-    return model
-
-
-def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_remote_code: bool) -> Model:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    path = smollm2() if name == "smollm2" else Path(name)
-    where = str(path) if path.is_dir() else name
-    options = {"trust_remote_code": trust_remote_code}
-    if path.is_dir() and not (path / "config.json").is_file():
-        raise ModelError(f"the folder {where} has no config.json: it is not a saved transformers model")
-    try:
-        module = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **options)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load a model from {name!r}: {_first_line(error)}") from error
-    try:
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(where, **options)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"no tokenizer in {name!r}: save it into that folder with tokenizer.save_pretrained, "
-            f"or pass icp.load({name!r}, tokenizer=...) ({_first_line(error)})"
-        ) from error
-    model = _from_module(module, tokenizer, name=name)
-    kept = path / "icp_selection.safetensors"
-    if kept.is_file():
-        from icp.selection import Selection
-
-        model = replace(model, selection=Selection.load(kept))
-    return model
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _from_module(module: nn.Module, tokenizer: Any, name: str | None = None) -> Model:
-    kinds = {base.__name__ for base in type(module).__mro__}
-    if "PeftModel" in kinds:
-        merged = copied(module).merge_and_unload()
-        return _from_module(merged, tokenizer, name)
-    if "TransformerBridge" in kinds or "HookedTransformer" in kinds:
-        tokenizer = tokenizer or module.tokenizer
-        bridge = "TransformerBridge" in kinds
-        family, kind = (BRIDGE, "bridge") if bridge else (HOOKED_TRANSFORMER, "hooked_transformer")
-        name = name or getattr(module.cfg, "model_name", kind)
-    elif hasattr(module, "config") and hasattr(module.config, "model_type"):
-        family, kind = family_of(module.config.model_type), "transformers"
-        name = name or getattr(module.config, "_name_or_path", "") or module.config.model_type
-    else:
-        raise ModelError(
-            f"a {type(module).__name__} is neither a transformers model, a peft model, a HookedTransformer "
-            "nor a TransformerBridge: load one of these"
-        )
-    if tokenizer is None:
-        raise ModelError(f"{name} came without a tokenizer: pass icp.load(model, tokenizer=...)")
-    return Model(module, tokenizer, family, kind, name)
-
-
-def check(model: Model) -> None:
-    """Compare the architecture row with the live module; raises `ModelError` naming what does not fit.
-
-    One short forward pass shows that every site has the width its weights say, and that in every block the outputs of
-    the two projections add up to what the residual stream gained. Three more show that editing a site of each kind
-    changes the output.
-    """
-    with torch.no_grad(), model.frozen():
-        try:
-            sites = list(model.sites.values())
-        except AttributeError as error:
-            raise ModelError(f"{model.name} does not fit the row {model.family.name!r}: {error}") from error
-        batch = model.pad([[1, 2, 3, 4]])
-        values: dict[str, Tensor] = {}
-        entered: list[Tensor] = []
-        added: dict[int, list[Tensor]] = {layer: [] for layer in range(len(model.blocks))}
-        handles = [e.register_forward_pre_hook(lambda m, args: entered.append(args[0])) for e in model.entrances]
-        try:
-            with captured(sites, values):
-                clean = model.logits(batch)
-        finally:
-            for handle in handles:
-                handle.remove()
-        if not torch.isfinite(clean).all():
-            raise NotFiniteError(f"{model.name} returns NaN or infinity on a plain input: its weights are damaged")
-        for site in sites:
-            if site.name not in values or values[site.name].shape[-1] != site.width:
-                seen = values[site.name].shape[-1] if site.name in values else "nothing"
-                raise ModelError(
-                    f"{model.name} does not fit the row {model.family.name!r}: "
-                    f"{site.name} should carry {site.width} values, the live module carries {seen}"
-                )
-            if site.outgoing is not None:
-                part = values[site.name] @ site.outgoing
-                added[site.layer].append(part if site.bias is None else part + site.bias)
-        for layer, parts in added.items():
-            gained = entered[layer + 1] - entered[layer]
-            if not torch.allclose(sum(parts), gained, rtol=0.02, atol=0.02 * float(gained.abs().max())):
-                raise ModelError(
-                    f"{model.name} does not fit the row {model.family.name!r}: in block {layer} the parts "
-                    "do not add up to what the residual stream gained"
-                )
-        middle = len(model.blocks) // 2
-        for kind in ("head", "neuron", "resid", "embed"):
-            site = model.sites[site_name(kind, None if kind == "embed" else middle)]
-            handle = site.hook(lambda v: v + torch.linspace(1, 2, v.shape[-1], dtype=v.dtype, device=v.device))
-            try:
-                changed = model.logits(batch)
-            finally:
-                handle.remove()
-            if torch.equal(changed, clean):
-                raise ModelError(
-                    f"{model.name} does not fit the row {model.family.name!r}: editing {site.name} changes nothing"
-                )

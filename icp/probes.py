@@ -11,6 +11,7 @@ from icp.alignment import Alignment, align
 from icp.errors import ArtefactError, ProbeError
 from icp.files import writing_file
 from icp.properties import LogitDifference, Property
+from icp.tokenizing import encode
 
 FIELDS = ("template", "word", "group")
 
@@ -165,13 +166,13 @@ class Probe:
         inputs, lengths, counterparts, alignments = [], [], [], []
         for example in self.examples:
             tail = property.continuation(example)
-            lengths.append(len(_encode(tokenizer, example.text, "")))
-            inputs.append(_encode(tokenizer, example.text, tail))
+            lengths.append(len(encode(tokenizer, example.text, "")))
+            inputs.append(encode(tokenizer, example.text, tail))
             if example.counterpart is None:
                 counterparts.append(None)
                 alignments.append(Alignment(problem="it has no counterpart"))
             else:
-                counterparts.append(_encode(tokenizer, example.counterpart, tail))
+                counterparts.append(encode(tokenizer, example.counterpart, tail))
                 alignments.append(align(inputs[-1], counterparts[-1]))
         return Tokens(self, property, inputs, lengths, counterparts, alignments)
 
@@ -201,25 +202,6 @@ class Tokens:
             raise ProbeError(
                 f"cannot swap with the counterpart: {listed}{more}; probe.alignable(model) leaves these out"
             )
-
-
-def _encode(tokenizer: Any, text: str, continuation: str) -> list[int]:
-    ids = tokenizer(text)["input_ids"]
-    if not ids:
-        raise ProbeError(f"{text!r} has no tokens under this tokenizer: give it some words")
-    return ids + continued(tokenizer, text, continuation) if continuation else ids
-
-
-def continued(tokenizer: Any, text: str, continuation: str) -> list[int]:
-    """The tokens that `continuation` adds to `text`; raises `ProbeError` where the tokenizer merges the two."""
-    before = tokenizer(text, add_special_tokens=False)["input_ids"]
-    both = tokenizer(text + continuation, add_special_tokens=False)["input_ids"]
-    if both[: len(before)] != before or len(both) == len(before):
-        raise ProbeError(
-            f"{continuation!r} does not begin a new token after {text!r}: answers usually start with a space, "
-            "and the text must not end with one"
-        )
-    return both[len(before) :]
 
 
 def _example(row: Any, answers: tuple[str, ...]) -> Example:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from icp.errors import ProbeError
+from icp.tokenizing import continued
 
 if TYPE_CHECKING:
     from icp.probes import Example, Tokens
@@ -135,8 +136,6 @@ class LogLikelihood(Property):
         return example.answers[self.answer]
 
     def targets(self, tokens, example, tokenizer):
-        from icp.probes import continued
-
         text = tokens.probe.examples[example]
         count = len(continued(tokenizer, text.text, self.continuation(text)))
         return _next_tokens(tokens.inputs[example], len(tokens.inputs[example]) - count, 1.0)
@@ -218,8 +217,6 @@ def _answer_tokens(
     tokens: "Tokens", example: int, tokenizer: Any, *, exactly: int | None = None, has: int = 0
 ) -> list[int]:
     """One token id an answer; raises `ProbeError` for answers that are missing, several tokens, or the same token."""
-    from icp.probes import continued
-
     row = tokens.probe.examples[example]
     if exactly is not None and len(row.answers) != exactly:
         raise ProbeError(

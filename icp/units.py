@@ -49,7 +49,7 @@ class Unit:
     index: tuple[int, ...]
 
     def __post_init__(self):
-        self.kind  # an address that names no kind of unit never comes to exist
+        _ = self.kind  # an address that names no kind of unit never comes to exist
 
     @classmethod
     def parse(cls, address: "str | Unit") -> "Unit":

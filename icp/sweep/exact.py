@@ -81,7 +81,7 @@ def _chunk(
         columns = columns_of(model.sites, list(members), model.device)
         affine = [i for i, what in enumerate(interventions) if what.as_affine() is not None]
         custom = [[i] for i, what in enumerate(interventions) if what.as_affine() is None]
-        for together in [affine, *custom]:
+        for together in [affine] * bool(affine) + custom:
             rows = torch.cartesian_prod(
                 torch.arange(len(members)), torch.tensor(together, dtype=torch.long), torch.arange(layout.examples)
             ).to(model.device)
@@ -101,7 +101,7 @@ def row_edits(
     where: Tensor,
     rows: Tensor | None = None,
 ) -> SiteEdits:
-    """Edits of one site: entry `e` applies `interventions[which[e]]` to `columns[e]` in row `rows[e]` (default: `e`)."""
+    """Edits of one site: entry `e` applies `interventions[which[e]]` to `columns[e]` in row `rows[e]`, by default `e`."""
     rows = torch.arange(len(columns), device=columns.device) if rows is None else rows
     dtype = donors.model.dtype
     chosen = sorted(set(which.tolist()))

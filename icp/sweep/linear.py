@@ -41,7 +41,8 @@ def linear_batches(
         values: dict[str, Tensor] = {}
         with torch.enable_grad(), captured(mine, values, differentiable=True):
             p = layout.value(model, examples)
-        require_finite(p.detach(), lambda i: f"{layout.tokens.probe.examples[int(examples[i])].text!r}")
+        texts = [layout.tokens.probe.examples[e].text for e in examples.tolist()]
+        require_finite(p.detach(), lambda i, texts=texts: repr(texts[i]))
         gradients = dict(zip(values, torch.autograd.grad(p.sum(), list(values.values()))))
         donors = Donors(model, layout, interventions, columns, means, plan, examples, [])
         result = torch.empty(len(units), len(interventions), len(examples), dtype=model.dtype, device=model.device)
