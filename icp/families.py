@@ -107,8 +107,10 @@ HOOKED_TRANSFORMER = Family(
     parallel=lambda config: config.parallel_attn_mlp, n_heads=lambda config: config.n_heads,
 )  # fmt: skip
 
-BRIDGE = _row(
-    "transformer_bridge", (), "embed", "blocks", "ln_final", "unembed", "mlp.out", "attn.o",
+BRIDGE = Family(
+    "transformer_bridge", (), "embed", "blocks", "ln_final", "unembed",
+    neurons=Point("mlp.out.hook_in", "output"), heads=Point("attn.o.hook_in", "output"),
+    mlp_out=Projection("mlp.out"), attn_out=Projection("attn.o"),
     parallel=lambda config: bool(getattr(config, "parallel_attn_mlp", False)),
     n_heads=lambda config: config.n_heads,
 )  # fmt: skip

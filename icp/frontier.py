@@ -1,6 +1,6 @@
 """Nested sets of units, measured jointly: what is left of the cue, and what it costs, as the set grows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from icp.interventions import Affine, Intervention, MeanDonor
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, Property, TaskLoss
-from icp.scores import Scores
+from icp.scores import Scores, standard_error
 from icp.selection import Choice, Selection, read_choices, write_choices
 from icp.sweep.donors import Means, needed_sites
 from icp.sweep.joint import measure_sets, require_disjoint
@@ -30,46 +30,46 @@ FORMAT, VERSION = "icp-frontier", 1
 class Frontier:
     """Sets of the first `sizes[s]` units of a ranking, each measured as a set on rows held out from the ranking.
 
-    `gap` [size, pair] is P(x) - P(x') under the intervention; `cost` [size, example] is the loss under it, in nats.
+    `gap` [size, pair] is P(x) - P(x') under the intervention; `costs[name]` [size, example] is a loss, in nats.
     Size 0, no intervention, comes first. `choices` are the ranked units with the constants that cutting them needs.
     """
 
     sizes: tuple[int, ...]
     gap: np.ndarray
-    cost: np.ndarray
+    costs: dict[str, np.ndarray]
     choices: tuple[Choice, ...]
     scores: tuple[float, ...]
     binding: dict[str, str]
     origin: dict[str, Any]
 
+    def damage(self, cost: str) -> np.ndarray:
+        """The rise [size, example] of one loss, in nats."""
+        return self.costs[cost] - self.costs[cost][:1]
+
     def table(self) -> "pandas.DataFrame":
-        """One row a size: the mean absolute gap, the share of it that is left, the rise of the loss; with standard errors."""
+        """One row a size: the mean absolute gap, the share of it that is left, and the rise of each loss."""
         import pandas
 
-        gap, cost = np.abs(self.gap), self.cost - self.cost[:1]
-        return pandas.DataFrame(
-            {
-                "gap": gap.mean(1),
-                "gap_se": gap.std(1, ddof=1) / np.sqrt(gap.shape[1]),
-                "gap_left": gap.mean(1) / gap[0].mean(),
-                "damage": cost.mean(1),
-                "damage_se": cost.std(1, ddof=1) / np.sqrt(cost.shape[1]),
-                "relative_damage": cost.mean(1) / self.cost[0].mean(),
-            },
-            index=pandas.Index(self.sizes, name="units"),
-        )
+        gap = np.abs(self.gap)
+        columns = {"gap": gap.mean(1), "gap_se": standard_error(gap), "gap_left": gap.mean(1) / gap[0].mean()}
+        for name, cost in self.costs.items():
+            columns[f"damage {name}"] = self.damage(name).mean(1)
+            columns[f"damage_se {name}"] = standard_error(self.damage(name))
+            columns[f"relative_damage {name}"] = self.damage(name).mean(1) / cost[0].mean()
+        return pandas.DataFrame(columns, index=pandas.Index(self.sizes, name="units"))
 
     def select(
         self,
         *,
-        max_damage: float | None = None,
+        max_damage: float | Mapping[str, float] | None = None,
         top: int | None = None,
         threshold: float | None = None,
         regularise: float | None = None,
     ) -> Selection:
         """Decide, by exactly one rule.
 
-        `max_damage`: the measured set with the smallest gap among those whose damage stays within this many nats.
+        `max_damage`: the measured set with the smallest gap among those of which every loss rises by at most this many
+        nats (one number for all losses, or one a loss by name).
         `top`: the first k units. `threshold`: the units that score this much or more. With `regularise`, a second and
         lower threshold (or, beside `top` and `max_damage`, any score), units between the two get the role `regularise`.
         """
@@ -91,20 +91,31 @@ class Frontier:
         if regularise is not None:
             rest = zip(self.choices[count:], self.scores[count:])
             chosen += tuple(Choice(c.unit, "regularise") for c, score in rest if score >= regularise)
-        return Selection(chosen, self.binding, self.origin | {"rule": given | {"regularise": regularise}})
+        return Selection(
+            chosen,
+            self.binding,
+            self.origin | {"rule": {name: dict(v) if isinstance(v, Mapping) else v for name, v in given.items()}},
+        )
 
-    def _within(self, max_damage: float) -> int:
+    def _within(self, max_damage: float | Mapping[str, float]) -> int:
+        budgets = dict(max_damage) if isinstance(max_damage, Mapping) else dict.fromkeys(self.costs, max_damage)
+        if set(budgets) != set(self.costs):
+            raise IcpError(f"max_damage names {sorted(budgets)}, the measured losses are {sorted(self.costs)}")
         table = self.table()
-        allowed = table[(table["damage"] <= max_damage) & (table.index > 0)]
-        if allowed.empty:
-            raise IcpError(
-                f"no measured set stays within {max_damage} nats: the least damage is {table['damage'].iloc[1:].min():.4g}"
-            )
+        allowed = table[table.index > 0]
+        for name, budget in budgets.items():
+            least = allowed[f"damage {name}"].min() if len(allowed) else float("nan")
+            allowed = allowed[allowed[f"damage {name}"] <= budget]
+            if allowed.empty:
+                raise IcpError(
+                    f"no measured set keeps the rise of {name!r} within {budget} nats: the least is {least:.4g}"
+                )
         return int(allowed["gap"].idxmin())
 
     def save(self, path: "str | Path") -> Path:
         """Write one safetensors file, from which `select` can be called again without a model."""
-        tensors = {"gap": torch.from_numpy(self.gap), "cost": torch.from_numpy(self.cost)}
+        tensors = {"gap": torch.from_numpy(self.gap)}
+        tensors |= {f"cost.{name}": torch.from_numpy(cost) for name, cost in self.costs.items()}
         about = {"sizes": self.sizes, "scores": self.scores, "binding": self.binding, "origin": self.origin}
         return write_choices(path, FORMAT, VERSION, self.choices, tensors, about)
 
@@ -112,10 +123,13 @@ class Frontier:
     def load(cls, path: "str | Path") -> "Frontier":
         """Read what `save` wrote; raises `ArtefactError` for a foreign, truncated or newer file."""
         choices, tensors, about = read_choices(path, FORMAT, VERSION)
-        gap, cost = tensors["gap"].numpy(), tensors["cost"].numpy()
-        if len(gap) != len(about["sizes"]) or len(cost) != len(about["sizes"]):
-            raise ArtefactError(f"{path} has {len(about['sizes'])} sizes but {len(gap)} rows: it is damaged")
-        return cls(tuple(about["sizes"]), gap, cost, choices, tuple(about["scores"]), about["binding"], about["origin"])
+        gap = tensors.pop("gap").numpy()
+        costs = {name.removeprefix("cost."): tensor.numpy() for name, tensor in tensors.items()}
+        for rows in (gap, *costs.values()):
+            if len(rows) != len(about["sizes"]):
+                raise ArtefactError(f"{path} has {len(about['sizes'])} sizes but {len(rows)} rows: it is damaged")
+        sizes, scores = tuple(about["sizes"]), tuple(about["scores"])
+        return cls(sizes, gap, costs, choices, scores, about["binding"], about["origin"])
 
 
 def frontier(
@@ -125,17 +139,16 @@ def frontier(
     intervention: Intervention,
     *,
     property: Property | None = None,
-    cost_probe: Probe | None = None,
-    cost: Property | None = None,
+    costs: Mapping[str, tuple[Probe, Property]] | None = None,
     sizes: Sequence[int] | None = None,
     reference: Probe | None = None,
     progress: bool = True,
 ) -> Frontier:
     """Measure the first 1, 2, 4, ... units of `ranking` as sets, on pairs that the ranking has not seen.
 
-    The gap of `property` (default: the logit difference) is measured on `probe`, the loss `cost` (default: `TaskLoss()`
-    on `probe.balanced()`) on `cost_probe`. Mean masks take the mean over `reference` (default: `probe`), and the very
-    same constants are what a selection carries and `icp.prune` folds. The intervention must be one that weights can
+    The gap of `property` (default: the logit difference) is measured on `probe`; `costs` are losses by name, each with
+    the inputs it is measured on (default: `{"task": (probe.balanced(), TaskLoss())}`). Mean masks take the mean over
+    `reference` (default: `probe`), and the very same constants are what a selection carries and `icp.prune` folds. The intervention must be one that weights can
     carry: `Mask("zero")`, `Mask("mean")` or `Scale(alpha)`.
     """
     affine = intervention.as_affine()
@@ -152,8 +165,7 @@ def frontier(
     if sizes[-1] > len(units) or sizes[0] < 0:
         raise IcpError(f"sizes go from 1 to the {len(units)} ranked units, got {sizes[1:]}")
     property = LogitDifference() if property is None else property
-    cost = TaskLoss() if cost is None else cost
-    cost_probe = probe.balanced() if cost_probe is None else cost_probe
+    costs = {"task": (probe.balanced(), TaskLoss())} if costs is None else dict(costs)
     require_disjoint(model, units)
     choices = _choices(model, units, affine, probe if reference is None else reference)
     sets = [units[:size] for size in sizes]
@@ -161,18 +173,20 @@ def frontier(
     both = probe.balanced()
     effects = measure_sets(model, both, sets, intervention, property=property, **options)
     p = effects.clean + effects.dP
-    spent = measure_sets(model, cost_probe, sets, intervention, property=cost, **options)
+    spent = {}
+    for name, (inputs, loss) in costs.items():
+        measured = measure_sets(model, inputs, sets, intervention, property=loss, **options)
+        spent[name] = measured.clean + measured.dP
     scores = tuple(float(score) for score in ranking.table[ranking.by])
     origin = {
         "ranking": ranking.by,
         "intervention": intervention.label,
         "property": property.label,
-        "cost": cost.label,
         "pairs": len(probe),
-        "cost_examples": len(cost_probe),
+        "costs": {name: f"{loss.label} on {len(inputs)} inputs" for name, (inputs, loss) in costs.items()},
     }
     gap = np.ascontiguousarray(p[:, : len(probe)] - p[:, len(probe) :])
-    return Frontier(sizes, gap, spent.clean + spent.dP, choices, scores, model.binding, origin)
+    return Frontier(sizes, gap, spent, choices, scores, model.binding, origin)
 
 
 def _choices(model: Model, units: list[Unit], affine: Affine, reference: Probe) -> tuple[Choice, ...]:

@@ -4,8 +4,8 @@ It works alike on plain `transformers` modules, a `TransformerBridge` and a `Hoo
 a side of it. Hooks that the user attached stay where they are.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -54,10 +54,10 @@ class SiteEdits:
 
 
 @contextmanager
-def edited(edits: Mapping[Site, SiteEdits]) -> Iterator[None]:
+def edited(edits: Iterable[tuple[Site, SiteEdits]]) -> Iterator[None]:
     """Run what is inside with every edit in place; afterwards, whatever happened, with none."""
     with ExitStack() as stack:
-        for site, edit in edits.items():
+        for site, edit in edits:
             stack.callback(site.hook(edit.apply).remove)
         yield
 
@@ -99,20 +99,12 @@ def stopping_at(module: nn.Module, seen: list[Tensor]) -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.callback(module.register_forward_pre_hook(stop).remove)
-        stack.enter_context(_swallowing(_Captured))
+        stack.enter_context(suppress(_Captured))
         yield
 
 
 @contextmanager
-def _swallowing(kind: type[BaseException]) -> Iterator[None]:
-    try:
-        yield
-    except kind:
-        pass
-
-
-@contextmanager
-def started_at(entrances: list[nn.Module], layer: int, hidden: Tensor, tuple_output: bool) -> Iterator[None]:
+def started_at(entrances: list[nn.Module], layer: int, hidden: Tensor | None, tuple_output: bool) -> Iterator[None]:
     """Skip the blocks before `layer` and enter there with `hidden` [row, pos, d_model].
 
     `entrances` are the blocks and, after them, the final norm. Skipped blocks get a pass-through forward, so that the

@@ -40,7 +40,8 @@ def load(source: Any, tokenizer: Any = None, *, dtype: torch.dtype | None = None
 
 
 def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_remote_code: bool) -> Model:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     path = smollm2() if name == "smollm2" else Path(name)
     where = str(path) if path.is_dir() else name
@@ -48,9 +49,16 @@ def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_rem
     if path.is_dir() and not (path / "config.json").is_file():
         raise ModelError(f"the folder {where} has no config.json: it is not a saved transformers model")
     try:
-        module = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **options)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load a model from {name!r}: {_first_line(error)}") from error
+        family_of(AutoConfig.from_pretrained(where, **options).model_type)  # before gigabytes of weights are read
+        reading = {"use_safetensors": True, "ignore_mismatched_sizes": True, "output_loading_info": True}
+        with quiet_transformers():
+            module, found = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **reading, **options)
+    except (OSError, ValueError, SafetensorError) as error:
+        way_out = "give 'smollm2', a hub id, or a folder that save_pretrained wrote as safetensors"
+        if "trust_remote_code" in str(error):
+            way_out = "pass trust_remote_code=True only if you trust it"
+        raise ModelError(f"cannot load a model from {name!r}: {_first_line(error)} ({way_out})") from error
+    _require_whole(name, found)
     try:
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(where, **options)
     except (OSError, ValueError, KeyError) as error:
@@ -67,6 +75,20 @@ def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_rem
     return model
 
 
+def _require_whole(name: str, found: dict[str, Any]) -> None:
+    """Raise `ModelError` where `transformers` made up weights that the checkpoint lacks or has in another shape."""
+    for key, stored, expected in found["mismatched_keys"]:
+        raise ModelError(
+            f"the checkpoint {name!r} has {key} with shape {tuple(stored)}, its config says {tuple(expected)}: "
+            "mend its config.json or save it again"
+        )
+    if found["missing_keys"]:
+        raise ModelError(
+            f"the checkpoint {name!r} lacks {len(found['missing_keys'])} weight(s), such as "
+            f"{min(found['missing_keys'])}: they would be random; save the whole model again"
+        )
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
@@ -74,6 +96,11 @@ def _first_line(error: Exception) -> str:
 def _from_module(module: nn.Module, tokenizer: Any, name: str | None = None) -> Model:
     kinds = {base.__name__ for base in type(module).__mro__}
     if "PeftModel" in kinds:
+        if module.active_peft_config.is_prompt_learning:
+            raise ModelError(
+                f"a {module.active_peft_config.peft_type.value} adapter cannot be merged into weights: "
+                "load its base model, or use an adapter such as LoRA"
+            )
         merged = copied(module).merge_and_unload()
         return _from_module(merged, tokenizer, name)
     if "TransformerBridge" in kinds or "HookedTransformer" in kinds:
@@ -101,16 +128,23 @@ def check(model: Model) -> None:
     the two projections add up to what the residual stream gained. Three more show that editing a site of each kind
     changes the output.
     """
+
+    def misfit(why: object) -> ModelError:
+        return ModelError(f"{model.name} does not fit the row {model.family.name!r}: {why}")
+
     with torch.no_grad(), model.frozen():
         try:
-            sites = list(model.sites.values())
+            sites, entrances = list(model.sites.values()), model.entrances
         except AttributeError as error:
-            raise ModelError(f"{model.name} does not fit the row {model.family.name!r}: {error}") from error
+            raise misfit(error) from error
         batch = model.pad([[1, 2, 3, 4]])
         values: dict[str, Tensor] = {}
-        entered: list[Tensor] = []
+        entered: dict[int, Tensor] = {}
         added: dict[int, list[Tensor]] = {layer: [] for layer in range(len(model.blocks))}
-        handles = [e.register_forward_pre_hook(lambda m, args: entered.append(args[0])) for e in model.entrances]
+        handles = [
+            entrance.register_forward_pre_hook(lambda m, args, layer=layer: entered.update({layer: args[0]}))
+            for layer, entrance in enumerate(entrances)
+        ]
         try:
             with captured(sites, values):
                 clean = model.logits(batch)
@@ -119,23 +153,27 @@ def check(model: Model) -> None:
                 handle.remove()
         if not torch.isfinite(clean).all():
             raise NotFiniteError(f"{model.name} returns NaN or infinity on a plain input: its weights are damaged")
+        stream = (*batch.ids.shape, model.sites["hook_embed"].width)
+        for layer in range(len(entrances)):
+            if layer not in entered or entered[layer].shape != stream:
+                where = "the final norm" if layer == len(model.blocks) else f"block {layer}"
+                seen = tuple(entered[layer].shape) if layer in entered else "nothing"
+                raise misfit(f"a residual stream {stream} should enter {where}, the live module lets in {seen}")
         for site in sites:
             if site.name not in values or values[site.name].shape[-1] != site.width:
                 seen = values[site.name].shape[-1] if site.name in values else "nothing"
-                raise ModelError(
-                    f"{model.name} does not fit the row {model.family.name!r}: "
-                    f"{site.name} should carry {site.width} values, the live module carries {seen}"
-                )
+                raise misfit(f"{site.name} should carry {site.width} values, the live module carries {seen}")
             if site.outgoing is not None:
+                if site.outgoing.shape[1] != stream[2]:
+                    raise misfit(
+                        f"{site.name} should write {stream[2]} values, its projection {site.outgoing.shape[1]}"
+                    )
                 part = values[site.name] @ site.outgoing
                 added[site.layer].append(part if site.bias is None else part + site.bias)
         for layer, parts in added.items():
             gained = entered[layer + 1] - entered[layer]
             if not torch.allclose(sum(parts), gained, rtol=0.02, atol=0.02 * float(gained.abs().max())):
-                raise ModelError(
-                    f"{model.name} does not fit the row {model.family.name!r}: in block {layer} the parts "
-                    "do not add up to what the residual stream gained"
-                )
+                raise misfit(f"in block {layer} the parts do not add up to what the residual stream gained")
         middle = len(model.blocks) // 2
         for kind in ("head", "neuron", "resid", "embed"):
             site = model.sites[site_name(kind, None if kind == "embed" else middle)]
@@ -145,6 +183,4 @@ def check(model: Model) -> None:
             finally:
                 handle.remove()
             if torch.equal(changed, clean):
-                raise ModelError(
-                    f"{model.name} does not fit the row {model.family.name!r}: editing {site.name} changes nothing"
-                )
+                raise misfit(f"editing {site.name} changes nothing")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from icp.errors import ModelError, UnitError
 from icp.families import Family, outgoing, unwrap
 from icp.hooks import Reads, captured, reading, started_at, stopping_at
+from icp.quiet import quiet_transformers
 from icp.sites import Site
 from icp.units import KINDS, Unit, site_name
 
@@ -110,6 +111,20 @@ class Model:
         self.sites[unit.site].columns(unit)
         return self.sites[unit.site]
 
+    def additive_entrance(self, site: Site) -> int | None:
+        """The block where an affine edit of this site can be added to the residual stream, its own block not run.
+
+        None where that block must run: because the site is not additive, or because a hook of the user's may act on
+        what the edit adds. Between a projection and the residual stream lie only modules without parameters.
+        """
+        entrance = site.additive_entrance
+        if entrance is None or self.entrances[entrance]._forward_pre_hooks:
+            return None
+        for part in self.blocks[site.layer].modules() if site.outgoing is not None else ():
+            if part._forward_hooks or (part._forward_pre_hooks and next(part.parameters(), None) is None):
+                return None
+        return entrance
+
     def units(self, *kinds: str, layers: "list[int] | range | None" = None) -> list[Unit]:
         """Every unit of the named kinds (`neuron`, `head`, `value`, `resid`, `embed`), in the order of the blocks.
 
@@ -174,9 +189,19 @@ class Model:
         self, batch: Batch, reads: Reads, *, start: int = 0, hidden: Float[Tensor, "row pos d_model"] | None = None
     ) -> Float[Tensor, "read token"]:
         """Only the logits that `reads` names; from block `start` on, entered with `hidden`, where `start` is not 0."""
-        weight, bias = self._unembed_weights()
-        with started_at(self.entrances, start, hidden, self._tuple_output), reading(self.unembed, weight, bias, reads):
-            return self._forward(batch)[:, 0]
+        with started_at(self.entrances, start, hidden, self._tuple_output):
+            if self._hooked_logits:
+                logits = self._forward(batch)[reads.rows, reads.positions]
+                return logits if reads.tokens is None else logits[:, reads.tokens]
+            with reading(self.unembed, *self._unembed_weights(), reads):
+                return self._forward(batch)[:, 0]
+
+    @property
+    def _hooked_logits(self) -> bool:
+        """Whether a hook of the user's sees the logits, so that it must be given all of them."""
+        roots = (self.module, getattr(self.module, "original_model", self.module))
+        parts = self.unembed.modules()
+        return any(m._forward_hooks for m in roots) or any(m._forward_hooks or m._forward_pre_hooks for m in parts)
 
     def entering(self, batch: Batch, layer: int, store: dict[str, Tensor], sites: list[Site]) -> Tensor:
         """The residual stream [row, pos, d_model] at the entrance of block `layer` (or of the final norm).
@@ -240,7 +265,8 @@ class Model:
         head = self.sites[site_name("head", 0)]
         vocab, d_model = self._unembed_weights()[0].shape
         heads = head.width // head.unit_width
-        return f"layers {len(self.blocks)}, d_model {d_model}, heads {heads}x{head.unit_width}, d_mlp {widest.width}, vocab {vocab}"
+        sizes = f"heads {heads}x{head.unit_width}, d_mlp {widest.width}, vocab {vocab}"
+        return f"layers {len(self.blocks)}, d_model {d_model}, {sizes}"
 
     @cached_property
     def _tokenizer_digest(self) -> str:
@@ -263,7 +289,7 @@ class Model:
             raise ModelError(
                 f"a {self.kind} has no transformers checkpoint: load the same model with icp.load(<hub id>) to save it"
             )
-        with writing_folder(folder) as work:
+        with quiet_transformers(), writing_folder(folder) as work:
             self.module.save_pretrained(work)
             self.tokenizer.save_pretrained(work)
             if self.selection is not None:

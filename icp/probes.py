@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -150,15 +151,23 @@ class Probe:
         path = Path(path)
         if not path.is_file():
             raise ArtefactError(f"no probe at {path}: give a file of JSON lines with at least a 'text' each")
-        rows = []
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        try:
+            lines = path.read_text("utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            raise ArtefactError(f"{path} is not a file of JSON lines ({error}): it is cut short or foreign") from error
+        examples = []
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
-                rows.append(json.loads(line))
+                examples.append(_example(json.loads(line), ()))
             except json.JSONDecodeError as error:
                 raise ArtefactError(
                     f"line {number} of {path} is not JSON ({error}): the file is cut short or foreign"
                 ) from error
-        return cls._from_rows(rows, ())
+            except ProbeError as error:
+                raise ProbeError(f"line {number} of {path}: {error}") from error
+        return cls(tuple(examples))
 
     def tokenize(self, tokenizer: Any, property: Property | None = None) -> "Tokens":
         """Token lists, alignments, and what the property reads; the default property is `LogitDifference()`."""
@@ -216,7 +225,23 @@ def _example(row: Any, answers: tuple[str, ...]) -> Example:
                 f"an example has the fields {sorted(row)}: it needs 'text' and may have "
                 f"{', '.join(f.name for f in fields(Example)[1:])}"
             )
-        return Example(**{**row, "answers": tuple(row.get("answers") or answers)})
+        return Example(**_typed(row, answers))
     if isinstance(row, Sequence) and len(row) == 2 and all(isinstance(part, str) for part in row):
         return Example(row[0], row[1], answers=answers)
     raise ProbeError(f"cannot read an example from {row!r}: give a pair of texts, a mapping, or an icp.Example")
+
+
+def _typed(row: Mapping[str, Any], answers: tuple[str, ...]) -> dict[str, Any]:
+    """A row of a file or a table with the types of `Example`; a column of labels with gaps comes as floats."""
+    typed = {**row, "answers": row.get("answers") or answers}
+    if isinstance(label := row.get("label"), Real) and float(label).is_integer():
+        typed["label"] = int(label)
+    kinds = {"text": str, "answers": tuple | list, "label": int | None}
+    wrong = [name for name, value in typed.items() if not isinstance(value, kinds.get(name, str | None))]
+    if wrong or not all(isinstance(answer, str) for answer in typed["answers"]):
+        name = wrong[0] if wrong else "answers"
+        raise ProbeError(
+            f"the {name} of an example cannot be {typed[name]!r}: "
+            "answers are a list of strings, a label is a whole number, everything else is a string"
+        )
+    return typed | {"answers": tuple(typed["answers"])}

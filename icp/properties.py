@@ -74,7 +74,7 @@ class Property(ABC):
             read, columns = columns.unique(return_inverse=True)
         return Bound(
             torch.tensor(example, device=device), torch.tensor(positions, device=device), columns.to(device),
-            torch.tensor(weights, device=device), None if read is None else read.to(device),
+            torch.tensor(weights, dtype=torch.float64, device=device), None if read is None else read.to(device),
         )  # fmt: skip
 
 
@@ -146,17 +146,30 @@ class LogLikelihood(Property):
 
 @dataclass(frozen=True)
 class TaskLoss(Property):
-    """-log p(the right answer) in nats; the right answer is `answers[label]`, one token."""
+    """-log p(the right answer) in nats; the right answer is `answers[label]`, one token.
 
+    The probability is among the whole vocabulary, or with `among_answers` among the answers only (the loss of a
+    classifier that must choose one of them).
+    """
+
+    among_answers: bool = False
     unit = "nats"
+
+    @property
+    def reads_whole_vocabulary(self) -> bool:
+        return not self.among_answers
 
     def targets(self, tokens, example, tokenizer):
         row = tokens.probe.examples[example]
         if row.label is None:
-            raise ProbeError(f"TaskLoss needs the right answer of {row.text!r}: give the example a label")
+            raise ProbeError(f"a task loss needs the right answer of {row.text!r}: give the example a label")
+        if self.among_answers:
+            return ClassProbability(row.label).targets(tokens, example, tokenizer)
         return [_last(tokens, example, [_answer_tokens(tokens, example, tokenizer, has=row.label)[row.label]])]
 
     def of(self, logits, targets):
+        if self.among_answers:
+            return -_log_probability(logits.gather(1, targets), torch.zeros_like(targets[:, :1]))
         return -_log_probability(logits, targets)
 
 
@@ -220,7 +233,8 @@ def _answer_tokens(
     row = tokens.probe.examples[example]
     if exactly is not None and len(row.answers) != exactly:
         raise ProbeError(
-            f"{row.text!r} has {len(row.answers)} answers, a logit difference needs {exactly}: pass answers=(' yes', ' no')"
+            f"{row.text!r} has {len(row.answers)} answers, a logit difference needs {exactly}: "
+            "pass answers=(' yes', ' no')"
         )
     if has >= len(row.answers):
         raise ProbeError(f"{row.text!r} has no answer number {has}: it has {len(row.answers)}")

@@ -4,7 +4,7 @@ Sign convention: an indirect effect is positive where the unit carries the cue's
 cue as a whole pushes P; damage is positive where a loss rises.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,7 +50,7 @@ def spuriousness(effects: Effects, weights: Weights = "uniform") -> Scores:
     """
     weighted = np.abs(effects.dP) * _weights(effects, weights)
     per_example = weighted.mean(1)
-    columns = {"S": per_example.mean(1), "se": _standard_error(per_example)}
+    columns = {"S": per_example.mean(1), "se": standard_error(per_example)}
     for index, label in enumerate(effects.interventions):
         columns[f"S {label}"] = weighted[:, index].mean(1)
     return _ranked(effects, columns, "S")
@@ -60,46 +60,57 @@ def indirect_effect(effects: Effects, intervention: str = "swap:counterpart") ->
     """Causal mediation (Vig et al. 2020): IE(u) = P(x | do(u = u(x'))) - P(x), in the cue's direction.
 
     Each pair's effect is taken with the sign of its total effect P(x') - P(x), so that pairs which push P up and pairs
-    which push it down do not cancel. `share` is the sum of these over the sum of |total effect|.
+    which push it down do not cancel. `share` is the sum of these over the sum of |total effect|, NaN where that is 0.
     """
     dP = effects.of(intervention)
     if not np.isfinite(effects.total).all():
         raise IcpError("an indirect effect needs a counterpart for every example: use Probe.from_pairs")
     oriented = dP * np.sign(effects.total)
+    whole = float(np.abs(effects.total).sum())
     columns = {
         "indirect_effect": oriented.mean(1),
-        "se": _standard_error(oriented),
-        "share": oriented.sum(1) / np.abs(effects.total).sum(),
+        "se": standard_error(oriented),
+        "share": oriented.sum(1) / (whole or np.nan),
     }
     return _ranked(effects, columns, "indirect_effect")
 
 
 def damage(effects: Effects) -> Scores:
     """The mean rise of a loss under the first intervention measured, in the loss's unit, least first."""
-    if "Loss" not in effects.header["property"]:
+    if not effects.header["property"].partition("(")[0].endswith("Loss"):
         raise IcpError(
             f"damage is the rise of a loss, these effects are of {effects.header['property']}: "
             "measure with property=TaskLoss() or NextTokenLoss()"
         )
     dP = effects.dP[:, 0]
-    return _ranked(effects, {"damage": dP.mean(1), "se": _standard_error(dP)}, "damage", ascending=True)
+    return _ranked(effects, {"damage": dP.mean(1), "se": standard_error(dP)}, "damage", ascending=True)
 
 
-def selectivity(cue: Effects | Scores, cost: Effects, max_damage: float = 0.02) -> Scores:
+def selectivity(cue: Effects | Scores, cost: Effects | Sequence[Effects], max_damage: float = 0.02) -> Scores:
     """The default ranking: largest indirect effect among units whose own damage stays within `max_damage`.
 
     `cue` holds effects of `Swap("counterpart")` (or is a ranking made from them), `cost` those of a mask on a loss, in
-    nats. Units over the budget are left out, so that a selection can never contain one.
+    nats, or several such; `damage` is then the largest of them. Units over the budget are left out, so that a selection
+    can never contain one.
     """
     carried = indirect_effect(cue) if isinstance(cue, Effects) else cue
-    spent = damage(cost).table
-    missing = [unit for unit in carried.table.index if unit not in spent.index]
-    if missing:
+    costs = [cost] if isinstance(cost, Effects) else list(cost)
+    if not costs:
         raise IcpError(
-            f"{len(missing)} unit(s), such as {missing[0]}, have no measured damage: measure the cost of the same units"
+            "selectivity needs at least one cost: measure a mask with property=TaskLoss() or NextTokenLoss()"
         )
-    spent = spent.loc[carried.table.index]
-    table = carried.table.assign(damage=spent["damage"], damage_se=spent["se"])
+    table = carried.table.assign(damage=-np.inf, damage_se=np.nan)
+    for effects in costs:
+        spent = damage(effects).table
+        missing = [unit for unit in table.index if unit not in spent.index]
+        if missing:
+            raise IcpError(
+                f"{len(missing)} unit(s), such as {missing[0]}, have no measured damage: "
+                "measure the cost of the same units"
+            )
+        spent = spent.loc[table.index]
+        larger = spent["damage"] > table["damage"]
+        table.loc[larger, "damage"], table.loc[larger, "damage_se"] = spent["damage"][larger], spent["se"][larger]
     table = table[table["damage"] <= max_damage]
     if table.empty:
         raise IcpError(f"no unit's damage is within {max_damage}: raise max_damage")
@@ -108,7 +119,14 @@ def selectivity(cue: Effects | Scores, cost: Effects, max_damage: float = 0.02) 
 
 def _weights(effects: Effects, weights: Weights) -> np.ndarray:
     if callable(weights):
-        return np.broadcast_to(weights(effects.clean, effects.dP), effects.dP.shape)
+        given = np.asarray(weights(effects.clean, effects.dP))
+        try:
+            return np.broadcast_to(given, effects.dP.shape)
+        except ValueError as error:
+            raise IcpError(
+                f"weights of shape {given.shape} do not broadcast to dP's [unit, intervention, example], "
+                f"here {effects.dP.shape}"
+            ) from error
     if weights == "uniform":
         return np.ones(())
     if weights != "harm":
@@ -125,8 +143,8 @@ def _weights(effects: Effects, weights: Weights) -> np.ndarray:
     return (turned_wrong | more_biased).astype(effects.dP.dtype)
 
 
-def _standard_error(values: np.ndarray) -> np.ndarray:
-    """Over the last axis; NaN where there is one example."""
+def standard_error(values: np.ndarray) -> np.ndarray:
+    """The standard error of the mean over the last axis; NaN where there is one example."""
     count = values.shape[-1]
     return values.std(-1, ddof=1) / np.sqrt(count) if count > 1 else np.full(values.shape[:-1], np.nan)
 

@@ -14,6 +14,7 @@ from icp.errors import ArtefactError, UnitError
 from icp.files import writing_file
 from icp.model import Model
 from icp.sites import Values
+from icp.sweep.joint import require_disjoint
 from icp.units import Unit
 
 FORMAT, VERSION = "icp-selection", 1
@@ -24,8 +25,8 @@ ROLES = ("prune", "scale", "regularise", "keep")
 class Choice:
     """One unit and its role.
 
-    `prune` sets its values to `shift` (zeros, or a mean: one number a dimension of the unit); `scale` multiplies them by
-    `alpha`; `regularise` and `keep` change nothing here, they tell fine-tuning what to do.
+    `prune` sets its values to `shift` (zeros, or a mean: one number a dimension of the unit); `scale` multiplies them
+    by `alpha`; `regularise` and `keep` change nothing here, they tell fine-tuning what to do.
     """
 
     unit: Unit
@@ -65,10 +66,12 @@ class Selection:
 
     @classmethod
     def of(cls, model: Model, units: "list[Unit | str]", role: str = "prune", alpha: float = 0.0) -> "Selection":
-        """Units chosen by hand, all in one role; `prune` here means zero. Raises `UnitError` for units that are not there."""
+        """Units chosen by hand, all in one role; `prune` here means zero.
+
+        Raises `UnitError` for a unit that is not there, and for two that cover the same values.
+        """
         choices = tuple(Choice(Unit.parse(unit), role, alpha) for unit in units)
-        for choice in choices:
-            model.site(choice.unit)
+        require_disjoint(model, [choice.unit for choice in choices])
         return cls(choices, model.binding, {"made": "by hand"})
 
     def require_fit(self, model: Model, weights: str = "same") -> None:

@@ -53,7 +53,7 @@ class Site:
         head_site = self.unit_width > 1
         sizes = (self.width // self.unit_width, self.unit_width) if head_site else (self.width,)
         for index, size in zip(unit.index, sizes):
-            if index >= size:
+            if not 0 <= index < size:
                 raise UnitError(f"unit {unit} is out of range: {self.name} has indices 0 to {size - 1} on that axis")
         if unit.kind == "head":
             return range(unit.index[0] * self.unit_width, (unit.index[0] + 1) * self.unit_width)
@@ -61,7 +61,7 @@ class Site:
         return range(flat, flat + 1)
 
     def hook(self, edit: Callable[[Values], Values | None], *, first: bool = False) -> RemovableHandle:
-        """Register `edit` on the module; it sees `[row, pos, width]` and returns a replacement, or None to look only."""
+        """Register `edit` on the module; it sees `[row, pos, width]` and returns a replacement, or None just to look."""
 
         def replaced(tensor: Tensor) -> Tensor | None:
             new = edit(tensor.flatten(2))

@@ -6,7 +6,7 @@ from icp.errors import ProbeError
 
 
 def encode(tokenizer: Any, text: str, continuation: str) -> list[int]:
-    """The tokens of `text` as the tokenizer makes them, special tokens included, followed by those of `continuation`."""
+    """The tokens of `text` as the tokenizer makes them, special tokens included, and then those of `continuation`."""
     ids = tokenizer(text)["input_ids"]
     if not ids:
         raise ProbeError(f"{text!r} has no tokens under this tokenizer: give it some words")

@@ -89,7 +89,7 @@ class Unit:
 
     @property
     def _order(self) -> tuple:
-        return (-1 if self.layer is None else self.layer, self.site, self.index)
+        return (-1 if self.layer is None else self.layer, self.site, len(self.index), self.index)
 
     def __lt__(self, other: "Unit") -> bool:
         return self._order < other._order

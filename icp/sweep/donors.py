@@ -57,7 +57,8 @@ class Donors:
     """Clean activations of a probe and of what it swaps with, for some examples and some columns of some sites.
 
     `columns` gives, per site name, the value-axis indices to keep, so that a sweep over a few units of many sites
-    does not hold whole sites. `hidden[layer]` is the residual stream at the entrance of that block.
+    does not hold whole sites. `hidden[layer]` is the residual stream at the entrance of that block. Where `clean` is
+    false the probe's own run is left out.
     """
 
     def __init__(
@@ -70,13 +71,14 @@ class Donors:
         plan: Plan,
         examples: Int[Tensor, " example"],
         entrances: list[int],
+        clean: bool = True,
     ):
         self.model, self.layout, self.columns, self.means = model, layout, columns, means
         self.first = int(examples[0])
         sites = [site for name, site in model.sites.items() if name in columns]
         donors = donors_of(interventions)
         self.hidden: dict[int, Tensor] = {}
-        self.clean = self._capture(layout.batch[examples], sites, plan, entrances)
+        self.clean = self._capture(layout.batch[examples], sites, plan, entrances) if clean else {}
         self.swapped: dict[Donor, dict[str, Tensor]] = {}
         chosen = examples.tolist()
         for donor in dict.fromkeys(donors):

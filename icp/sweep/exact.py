@@ -1,8 +1,8 @@
 """Exact effects: every unit really intervened on, starting at the block it is in.
 
-Blocks before the edited one are passed through. Where a site is additive (an MLP neuron of a pre-norm block), the edited
-block is not run either: the edit's rank-1 change is added to its clean output. Rows of different units, interventions
-and examples share a forward pass, and only the logits that P reads are computed.
+Blocks before the edited one are passed through. Where a site is additive (an MLP neuron of a pre-norm block), the
+edited block is not run either: the edit's rank-1 change is added to its clean output. Rows of different units,
+interventions and examples share a forward pass, and only the logits that P reads are computed.
 """
 
 from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ def exact_chunks(
         group, chunks = _fitting(model, layout, units, chunks)
         inside = [u for chunk in group for u in units[chunk.start : chunk.stop]]
         columns = columns_needed(model, inside, interventions)
-        entrances = sorted({e for u in inside for e in _entrances(model.sites[u.site], interventions)})
+        entrances = sorted({e for u in inside for e in _entrances(model, model.sites[u.site], interventions)})
         donors = Donors(model, layout, interventions, columns, means, plan, everything, entrances)
         for chunk in group:
             while True:
@@ -75,19 +75,18 @@ def _chunk(
 ) -> Tensor:
     """P [unit, intervention, example] for a few units."""
     values = torch.empty(len(units), len(interventions), layout.examples, dtype=model.dtype, device=model.device)
-    numbered = list(enumerate(units))
-    for (site, kind), members in groupby(numbered, key=lambda item: (item[1].site, item[1].kind)):
-        index, members = zip(*members)
-        columns = columns_of(model.sites, list(members), model.device)
+    alike = groupby(range(len(units)), key=lambda index: (units[index].site, units[index].kind))
+    for (site, _), together in alike:
+        index = torch.tensor(list(together), device=model.device)
+        columns = columns_of(model.sites, [units[i] for i in index.tolist()], model.device)
         affine = [i for i, what in enumerate(interventions) if what.as_affine() is not None]
         custom = [[i] for i, what in enumerate(interventions) if what.as_affine() is None]
-        for together in [affine] * bool(affine) + custom:
-            rows = torch.cartesian_prod(
-                torch.arange(len(members)), torch.tensor(together, dtype=torch.long), torch.arange(layout.examples)
-            ).to(model.device)
+        for which in [affine] * bool(affine) + custom:
+            counts = torch.arange(len(index)), torch.tensor(which), torch.arange(layout.examples)
+            rows = torch.cartesian_prod(*counts).to(model.device)
             for u, i, e in (part.unbind(1) for part in rows.split(plan.batch_size)):
                 edits = row_edits(donors, model.sites[site], columns[u], interventions, i, e, where[e])
-                values[torch.tensor(index, device=u.device)[u], i, e] = _value(model, layout, donors, edits, site, e)
+                values[index[u], i, e] = _value(model, layout, donors, edits, site, e)
     return values
 
 
@@ -101,7 +100,7 @@ def row_edits(
     where: Tensor,
     rows: Tensor | None = None,
 ) -> SiteEdits:
-    """Edits of one site: entry `e` applies `interventions[which[e]]` to `columns[e]` in row `rows[e]`, by default `e`."""
+    """Edits of one site: entry `e` applies `interventions[which[e]]` to `columns[e]` in row `rows[e]`, default `e`."""
     rows = torch.arange(len(columns), device=columns.device) if rows is None else rows
     dtype = donors.model.dtype
     chosen = sorted(set(which.tolist()))
@@ -124,10 +123,10 @@ def row_edits(
 def _value(model: Model, layout: Layout, donors: Donors, edits: SiteEdits, name: str, examples: Tensor) -> Tensor:
     """P of rows under the edits of one site, by the shortest way that the site allows."""
     site = model.sites[name]
-    entrance = site.additive_entrance
+    entrance = model.additive_entrance(site)
     if edits.custom is not None or entrance is None:
         hidden = donors.hidden[site.start][examples] if site.start else None
-        with edited({site: edits}):
+        with edited([(site, edits)]):
             return layout.value(model, examples, start=site.start, hidden=hidden)
     hidden = donors.hidden[entrance][examples]
     if site.outgoing is None:
@@ -138,9 +137,9 @@ def _value(model: Model, layout: Layout, donors: Donors, edits: SiteEdits, name:
     return layout.value(model, examples, start=entrance, hidden=hidden)
 
 
-def _entrances(site: Site, interventions: list[Intervention]) -> set[int]:
+def _entrances(model: Model, site: Site, interventions: list[Intervention]) -> set[int]:
     """Where the forward passes over this site's units will be entered."""
-    ways = {site.start if what.as_affine() is None else site.additive_entrance for what in interventions}
+    ways = {site.start if what.as_affine() is None else model.additive_entrance(site) for what in interventions}
     return {site.start if way is None else way for way in ways}
 
 

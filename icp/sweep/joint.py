@@ -88,21 +88,19 @@ def measure_sets(
 
 def _edits(
     model: Model, donors: Donors, members: list[Unit], intervention: Intervention, examples: Tensor, where: Tensor
-) -> dict[Site, SiteEdits]:
-    """Every member's edit in every row; units of one site but different widths become runs of single columns."""
-    by_site: dict[str, list[Unit]] = {}
+) -> list[tuple[Site, SiteEdits]]:
+    """Every member's edit in every row; units of one site but of different widths are edited apart."""
+    alike: dict[tuple[str, str], list[Unit]] = {}
     for unit in members:
-        by_site.setdefault(unit.site, []).append(unit)
-    edits = {}
-    for name, units in by_site.items():
+        alike.setdefault((unit.site, unit.kind), []).append(unit)
+    edits = []
+    for (name, _), units in alike.items():
         site = model.sites[name]
-        columns = torch.cat([columns_of(model.sites, [unit], model.device).T for unit in units])
-        if len({len(site.columns(unit)) for unit in units}) == 1:
-            columns = columns_of(model.sites, units, model.device)
+        columns = columns_of(model.sites, units, model.device)
         rows = torch.arange(len(examples), device=model.device).repeat(len(columns))
         every = columns.repeat_interleave(len(examples), 0)
         which = torch.zeros(len(every), dtype=torch.long, device=model.device)
-        edits[site] = row_edits(donors, site, every, [intervention], which, examples[rows], where[rows], rows)
+        edits.append((site, row_edits(donors, site, every, [intervention], which, examples[rows], where[rows], rows)))
     return edits
 
 
@@ -111,6 +109,7 @@ def require_disjoint(model: Model, units: list[Unit]) -> None:
     taken: dict[tuple[str, int], Unit] = {}
     for unit in units:
         for column in model.site(unit).columns(unit):
-            other = taken.setdefault((unit.site, column), unit)
-            if other is not unit:
+            if (unit.site, column) in taken:
+                other = taken[unit.site, column]
                 raise UnitError(f"{other} and {unit} cover the same values: keep one of them in a set")
+            taken[unit.site, column] = unit

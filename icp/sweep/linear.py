@@ -15,7 +15,7 @@ from icp.hooks import captured
 from icp.interventions import Intervention, UnitDonor
 from icp.model import Model
 from icp.sites import Site
-from icp.sweep.donors import Donors, Means, needed_sites
+from icp.sweep.donors import Donors, Means, donors_of, needed_sites
 from icp.sweep.plan import Layout, Plan, Positions, require_finite
 from icp.units import Unit
 
@@ -44,7 +44,8 @@ def linear_batches(
         texts = [layout.tokens.probe.examples[e].text for e in examples.tolist()]
         require_finite(p.detach(), lambda i, texts=texts: repr(texts[i]))
         gradients = dict(zip(values, torch.autograd.grad(p.sum(), list(values.values()))))
-        donors = Donors(model, layout, interventions, columns, means, plan, examples, [])
+        lends = any(isinstance(donor, UnitDonor) for donor in donors_of(interventions))
+        donors = Donors(model, layout, interventions, columns, means, plan, examples, [], clean=lends)
         result = torch.empty(len(units), len(interventions), len(examples), dtype=model.dtype, device=model.device)
         for site in mine:
             value, gradient = values[site.name].detach(), gradients[site.name]

@@ -1,0 +1,124 @@
+"""What exact re-measuring said of first-order estimates."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from icp.effects import Effects
+from icp.errors import ArtefactError
+from icp.scores import standard_error
+from icp.units import Unit
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """Mean effects of the units that were both estimated and measured; `unit_of_P` is the unit of all of them.
+
+    `signed` says that effects have a direction, so that the top is the largest of them and not the largest in absolute
+    value. Correlations are over the units, NaN below three of them or where one side is constant.
+    """
+
+    units: tuple[Unit, ...]
+    estimate: np.ndarray
+    exact: np.ndarray
+    exact_se: np.ndarray
+    estimated_units: int
+    intervention: str
+    unit_of_P: str
+    same_examples: bool
+    signed: bool
+
+    @property
+    def spearman(self) -> float:
+        from scipy.stats import rankdata
+
+        return _correlation(rankdata(self.estimate), rankdata(self.exact))
+
+    @property
+    def pearson(self) -> float:
+        return _correlation(self.estimate, self.exact)
+
+    @property
+    def median_error(self) -> float:
+        """The median absolute difference between estimate and exact effect."""
+        return float(np.median(np.abs(self.estimate - self.exact)))
+
+    @property
+    def same_sign(self) -> float:
+        """The share of the units whose estimate has the sign of the exact effect."""
+        return float((np.sign(self.estimate) == np.sign(self.exact)).mean())
+
+    def overlap(self, k: int) -> float:
+        """The share of the exact top k that is in the estimated top k, among the units measured exactly."""
+        if not 1 <= k <= len(self.units):
+            raise ArtefactError(f"k={k} is not between 1 and the {len(self.units)} units that were measured exactly")
+        return len(self._top(self.estimate, k) & self._top(self.exact, k)) / k
+
+    def _top(self, values: np.ndarray, k: int) -> set[int]:
+        key = values if self.signed else np.abs(values)
+        return set(np.argsort(-key, kind="stable")[:k].tolist())
+
+
+def audit(estimates: Effects, exact: Effects, intervention: str) -> Audit:
+    """Compare the estimated and exact mean effects of one intervention, over the units that both hold.
+
+    Where the exact effects are of some of the estimates' examples, the estimates' means are taken over the same ones.
+    Raises `ArtefactError` where the two are of different models or properties, or have no unit in common.
+    """
+    for key, mine, theirs in (
+        ("weights", estimates.header["binding"]["weights"], exact.header["binding"]["weights"]),
+        ("property", estimates.header["property"], exact.header["property"]),
+        ("positions", estimates.header["positions"], exact.header["positions"]),
+    ):
+        if mine != theirs:
+            raise ArtefactError(
+                f"the estimates are of another {key} ({mine}) than the exact effects ({theirs}): measure both alike"
+            )
+    place = {unit: row for row, unit in enumerate(estimates.header["units"])}
+    common = [row for row, unit in enumerate(exact.header["units"]) if unit in place]
+    if not common:
+        raise ArtefactError("no unit was both estimated and measured exactly: give effects that share units")
+    kept = _same_examples(estimates, exact)
+    mine, _ = unit_means(estimates, intervention, kept)
+    theirs, se = unit_means(exact, intervention)
+    names = [exact.header["units"][row] for row in common]
+    return Audit(
+        tuple(Unit.parse(name) for name in names),
+        mine[[place[name] for name in names]],
+        theirs[common],
+        se[common],
+        len(place),
+        intervention,
+        exact.header["unit_of_P"],
+        kept is not None,
+        paired(exact),
+    )
+
+
+def paired(effects: Effects) -> bool:
+    """Whether every example has a counterpart, so that effects have a direction: towards x'."""
+    return bool(np.isfinite(effects.total).all())
+
+
+def unit_means(effects: Effects, intervention: str, examples: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Each unit's mean dP and its standard error over examples, in the cue's direction where there are pairs."""
+    dP = effects.of(intervention).astype(float)
+    if paired(effects):
+        dP = dP * np.sign(effects.total)
+    if examples is not None:
+        dP = dP[:, examples]
+    return dP.mean(1), standard_error(dP)
+
+
+def _same_examples(estimates: Effects, exact: Effects) -> list[int] | None:
+    """Where the examples of the exact effects are among those of the estimates; None where some are not."""
+    place = {json.dumps(example, sort_keys=True): i for i, example in enumerate(estimates.header["examples"])}
+    found = [place.get(json.dumps(example, sort_keys=True)) for example in exact.header["examples"]]
+    return None if None in found else found
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])

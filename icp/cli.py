@@ -1,0 +1,140 @@
+"""The commands: thin, each a call that a notebook could make."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from icp.errors import IcpError
+
+
+class OneSentence(TyperGroup):
+    """An error of ours is one sentence on stderr and exit status 1; Ctrl-C exits with 130."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except IcpError as error:
+            typer.echo(f"icp: {error}", err=True)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            typer.echo("icp: interrupted; finished work is kept, and the same command resumes", err=True)
+            raise typer.Exit(130) from error
+
+
+app = typer.Typer(cls=OneSentence, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+ModelArgument = Annotated[str, typer.Argument(help="'smollm2', a hub id, or a local folder.")]
+FolderArgument = Annotated[Path, typer.Argument(help="The run's folder.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+Costs = Annotated[
+    list[Path],
+    typer.Option(help="JSON lines to watch the damage on: examples with labels give a task loss, others a text loss."),
+]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the report, the artefacts and the pruned model go.")] = Path(
+        "icp-demo"
+    ),
+    model: Annotated[str, typer.Option(help="'smollm2', a hub id, or a local folder.")] = "smollm2",
+    seed: Annotated[int, typer.Option(help="Which templates, occupations and names fall into which split.")] = 0,
+    quiet: Quiet = False,
+):
+    """Find the units through which a stereotype reaches the model's answer, cut them, and write a report."""
+    from icp.demo.run import run_demo
+
+    for line in run_demo(out, model, seed, progress=not quiet).lines:
+        typer.echo(line)
+    typer.echo(f"report: {out / 'report.html'}\npruned model: {out / 'pruned'}")
+
+
+@app.command()
+def score(
+    model: ModelArgument,
+    pairs: Annotated[Path, typer.Argument(help="JSON lines with text, counterpart and answers.")],
+    out: Annotated[Path, typer.Option(help="The run's folder; it is resumed where it exists.")],
+    cost: Costs,
+    by: Annotated[list[str], typer.Option(help="Split by these fields: template, word, group.")] = ("template",),
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    kinds: Annotated[str, typer.Option(help="Kinds of unit, comma-separated.")] = "head,neuron",
+    candidates: Annotated[int, typer.Option(help="How many units to measure exactly.")] = 100,
+    max_damage: Annotated[float, typer.Option(help="A unit's own damage, in nats, at most.")] = 0.05,
+    quiet: Quiet = False,
+):
+    """Rank units by how much of the cue they carry, on one of three splits of the pairs."""
+    from icp import load, steps
+    from icp.probes import Probe
+
+    parts = Probe.load(pairs).split(by=by, seed=seed)
+    losses = _costs(cost)
+    loaded = load(model)
+    for name, part in zip(("rank", "select", "test"), parts):
+        part.save(out / f"{name}.jsonl")
+    options = dict(kinds=tuple(kinds.split(",")), candidates=candidates, max_damage=max_damage, progress=not quiet)
+    ranking = steps.score(loaded, parts[0], losses, out, **options)
+    typer.echo(ranking.head(20).table.to_string(float_format="{:.4f}".format))
+
+
+@app.command()
+def prune(
+    model: ModelArgument,
+    run: FolderArgument,
+    cost: Costs,
+    max_damage: Annotated[float, typer.Option(help="The rise of each loss, in nats, at most.")] = 0.02,
+    out: Annotated[Path | None, typer.Option(help="Where the checkpoint goes; default: pruned/ in the run.")] = None,
+    quiet: Quiet = False,
+):
+    """Measure nested sets jointly on the selecting split, choose one, and save the cut model."""
+    import icp
+    from icp import steps
+    from icp.probes import Probe
+
+    select = Probe.load(run / "select.jsonl")
+    losses = _costs(cost)
+    loaded = icp.load(model)
+    selection = steps.cut(loaded, select, losses, run, max_damage=max_damage, progress=not quiet)
+    folder = icp.prune(loaded, selection).save_pretrained(out or run / "pruned")
+    typer.echo(f"cut {len(selection)} units: {', '.join(map(str, selection.units))}\npruned model: {folder}")
+
+
+@app.command()
+def evaluate(
+    models: Annotated[list[str], typer.Argument(help="Models to compare, each a name or a folder.")],
+    probe: Annotated[Path, typer.Option(help="JSON lines to evaluate on.")],
+    metric: Annotated[list[str], typer.Option(help="gap, accuracy, task_loss, next_token_loss.")] = (),
+    out: Annotated[Path | None, typer.Option(help="Where to keep every number, as JSON.")] = None,
+):
+    """Evaluate models on one probe; the table has means and 95% intervals."""
+    from icp import load
+    from icp.evaluate import evaluate as evaluated
+    from icp.probes import Probe
+
+    inputs = Probe.load(probe)
+    result = evaluated({name: load(name) for name in models}, inputs, list(metric) or None)
+    if out is not None:
+        result.save(out)
+    typer.echo(result.table().to_string(float_format="{:.4f}".format))
+
+
+@app.command()
+def report(
+    run: FolderArgument,
+    title: Annotated[str, typer.Option(help="The page's title.")] = "A cue, found and cut",
+    model: Annotated[str, typer.Option(help="The model's name, as the page should give it.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Default: report.html in the run.")] = None,
+):
+    """Write the self-contained page of a run from its artefacts."""
+    from icp.steps import report_of
+
+    typer.echo(f"report: {report_of(run, title, model).save(out or run / 'report.html')}")
+
+
+def _costs(paths: list[Path]) -> dict:
+    from icp.probes import Probe
+    from icp.steps import loss_of
+
+    probes = {path.stem: Probe.load(path) for path in paths}
+    return {name: (probe, loss_of(probe)) for name, probe in probes.items()}

@@ -1,0 +1,174 @@
+"""The demo: find the units through which a stereotype reaches the answer, cut them, and show what that cost."""
+
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from icp.demo import sentences
+from icp.drivers import drivers
+from icp.evaluate import Evaluation, evaluate
+from icp.files import writing_file
+from icp.frontier import mean_values
+from icp.loading import load
+from icp.model import Model
+from icp.probes import Probe
+from icp.properties import LogitDifference, NextTokenLoss, TaskLoss
+from icp.prune import prune
+from icp.selection import Choice, Selection
+from icp.steps import cut, report_of, score
+from icp.units import Unit
+
+RANDOM_CONTROLS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Demo:
+    """What the demo measured on its reporting split, and the same in sentences."""
+
+    evaluation: Evaluation
+    lines: list[str]
+
+
+def run_demo(folder: "str | Path" = "icp-demo", name: str = "smollm2", seed: int = 0, progress: bool = True) -> Demo:
+    """Rank, select and report on three disjoint splits of templates, occupations, names and neutral sentences.
+
+    Writes every artefact, the pruned checkpoint (`pruned/`) and `report.html` into `folder`, and returns what was
+    measured on the reporting split: the stereotype gap, the accuracy where a name settles the pronoun, and the loss on
+    neutral sentences, for the model before and after, equally many random units of the same kinds (five draws), and
+    the units of the same kinds with the largest outgoing weights.
+    """
+    folder = Path(folder)
+    model = load(name)
+    pairs = sentences.pairs().split(by=("template", "word"), seed=seed)
+    names = sentences.names().split(by=("template", "word"), seed=seed)
+    neutral = sentences.neutral().split(by="template", seed=seed)
+    for part, probe in zip(("rank", "select", "test"), pairs):
+        probe.save(folder / f"{part}.jsonl")
+    costs = [
+        {"neutral": (quiet, NextTokenLoss()), "names": (named, TaskLoss(among_answers=True))}
+        for quiet, named in zip(neutral, names)
+    ]
+    score(model, pairs[0], costs[0], folder, progress=progress)
+    baseline = evaluate(model, neutral[1], ["next_token_loss"]).values[model.name]["next_token_loss"].mean()
+    budgets = {"neutral": 0.01 * float(baseline), "names": 0.05}
+    selection = cut(model, pairs[1], costs[1], folder, max_damage=budgets, progress=progress)
+    pruned = prune(model, selection)
+    pruned.save_pretrained(folder / "pruned")
+
+    result = _evaluate(model, pruned, selection, pairs, names[2], neutral[2], seed)
+    result.save(folder / "evaluation.json")
+    driven = drivers(model, pairs[0], selection.units[:6])
+    driven.save(folder / "drivers.json")
+    shown = "SmolLM2-135M-Instruct (dequantised from Q4_1)" if name == "smollm2" else name
+    about = {
+        "title": f"A gender stereotype in {shown.split(' (')[0]}, found and cut",
+        "model_name": shown,
+        "summary": summary(result, selection, model),
+        "notes": notes(pairs, names, neutral, budgets, seed),
+    }
+    with writing_file(folder / "about.json") as work:
+        work.write_text(json.dumps(about, indent=1), "utf-8")
+    report_of(folder).save(folder / "report.html")
+    return Demo(result, about["summary"])
+
+
+def _evaluate(
+    model: Model, pruned: Model, selection: Selection, pairs: tuple[Probe, ...], names: Probe, neutral: Probe, seed: int
+) -> Evaluation:
+    """Before, after and the controls on the reporting split; one model is held at a time beside the original."""
+    values = {
+        "before": _measured(model, pairs[2], names, neutral),
+        "after": _measured(pruned, pairs[2], names, neutral),
+    }
+    for draw in range(RANDOM_CONTROLS):
+        control = matched_random(model, selection, seed=1000 * seed + draw)
+        values[f"random {draw + 1}"] = _measured(_masked(model, control, pairs[1]), pairs[2], names, neutral)
+    largest = _masked(model, largest_weights(model, selection), pairs[1])
+    values["largest weights"] = _measured(largest, pairs[2], names, neutral)
+    return Evaluation(values)
+
+
+def _measured(model: Model, pairs: Probe, names: Probe, neutral: Probe) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    for probe, metric in ((pairs, "gap"), (names, "accuracy"), (neutral, "next_token_loss")):
+        found |= evaluate(model, probe, [metric]).values[model.name]
+    return found
+
+
+def _masked(model: Model, units: list[Unit], reference: Probe) -> Model:
+    """The same cut as the selection's, mean-folded over the same reference inputs, of other units."""
+    means = mean_values(model, units, reference)
+    choices = tuple(Choice(unit, "prune", 0.0, tuple(values)) for unit, values in zip(units, means))
+    return prune(model, Selection(choices, model.binding, {"made": "control"}))
+
+
+def _count_by_kind(selection: Selection) -> dict[str, int]:
+    kinds = [unit.kind for unit in selection.units]
+    return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+
+
+def matched_random(model: Model, selection: Selection, seed: int) -> list[Unit]:
+    """As many random units of each kind as the selection has, none of them selected."""
+    rng, taken = random.Random(seed), set(selection.units)
+    drawn: list[Unit] = []
+    for kind, count in _count_by_kind(selection).items():
+        drawn += rng.sample([unit for unit in model.units(kind) if unit not in taken], count)
+    return drawn
+
+
+def largest_weights(model: Model, selection: Selection) -> list[Unit]:
+    """As many units of each kind as the selection has, those whose outgoing weights have the largest norm."""
+    chosen: list[Unit] = []
+    for kind, count in _count_by_kind(selection).items():
+        units = model.units(kind)
+        norms = torch.stack([site_norm(model, unit) for unit in units])
+        chosen += [units[i] for i in norms.topk(count).indices.tolist()]
+    return chosen
+
+
+def site_norm(model: Model, unit: Unit) -> torch.Tensor:
+    """The Frobenius norm of a unit's outgoing weights."""
+    site = model.sites[unit.site]
+    columns = site.columns(unit)
+    return site.outgoing[columns.start : columns.stop].norm()
+
+
+def summary(result: Evaluation, selection: Selection, model: Model) -> list[str]:
+    """What was found, in sentences, for the top of the report and the terminal."""
+    before, after = result.values["before"], result.values["after"]
+    controls = [values for label, values in result.values.items() if label.startswith("random")]
+    gap = {label: float(values["gap"].mean()) for label, values in result.values.items()}
+    kinds = ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in _count_by_kind(selection).items())
+    loss = float((after["next_token_loss"] - before["next_token_loss"]).mean() / before["next_token_loss"].mean())
+    random_left = np.mean([values["gap"].mean() for values in controls]) / gap["before"]
+    return [
+        f"{len(selection)} of {len(model.units('head', 'neuron')):,} units ({kinds}) were cut: "
+        + ", ".join(map(str, selection.units)),
+        f"stereotype gap: {gap['before']:.2f} -> {gap['after']:.2f} logits ({gap['after'] / gap['before'] - 1:+.0%})",
+        f"controls: {random_left - 1:+.0%} for equally many random units of the same kinds, "
+        f"{gap['largest weights'] / gap['before'] - 1:+.0%} for those with the largest weights",
+        f"loss on neutral sentences: {before['next_token_loss'].mean():.3f} -> {after['next_token_loss'].mean():.3f} "
+        f"nats a token ({loss:+.2%})",
+        f"right pronoun where a name settles it: {before['accuracy'].mean():.1%} -> {after['accuracy'].mean():.1%}",
+    ]
+
+
+def notes(pairs: tuple[Probe, ...], names: tuple[Probe, ...], neutral: tuple[Probe, ...], budgets: dict, seed: int):
+    """How the numbers were made."""
+    sizes = " / ".join(
+        f"{len(p)} pairs, {len(n)} name sentences, {len(s)} neutral" for p, n, s in zip(pairs, names, neutral)
+    )
+    return [
+        f"P is {LogitDifference().label}: logit(' she') - logit(' he') after the last word. The gap is the mean over "
+        "pairs of |P(x) - P(x')|, where x and x' differ in the occupation only.",
+        f"Rank / select / report (seed {seed}): {sizes}. No template, occupation, name or sentence is in two of them.",
+        f"Budgets on the selecting split: loss on neutral sentences at most {budgets['neutral']:.3f} nats a token up "
+        f"(1%), loss of the right pronoun after a name at most {budgets['names']} nats up.",
+        "Masks are mean masks, one vector a unit, the mean over the tokens of the selecting split's sentences, folded "
+        "into biases. Controls are cut in the same way and matched in kind: as many heads for heads, neurons for neurons.",
+        "The weights were dequantised from a 4-bit file, so figures differ from those of the original checkpoint.",
+    ]

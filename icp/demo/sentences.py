@@ -1,0 +1,183 @@
+"""Sentences of our own writing for the demo: occupations, names, and text that has nothing to do with either.
+
+A pair is two occupations that are stereotyped in opposite directions, in one template; only the occupation differs.
+In a name sentence a first name settles the pronoun, whatever the occupation.
+"""
+
+from icp.probes import Example, Probe
+
+ANSWERS = (" she", " he")
+
+OCCUPATIONS = (
+    ("nurse", "engineer"),
+    ("secretary", "carpenter"),
+    ("librarian", "plumber"),
+    ("receptionist", "mechanic"),
+    ("dancer", "soldier"),
+    ("maid", "pilot"),
+    ("hairdresser", "farmer"),
+    ("nanny", "captain"),
+    ("housekeeper", "electrician"),
+    ("florist", "butcher"),
+    ("cashier", "surgeon"),
+    ("babysitter", "firefighter"),
+    ("dietitian", "miner"),
+    ("midwife", "sheriff"),
+    ("teacher", "programmer"),
+    ("stylist", "welder"),
+    ("therapist", "architect"),
+    ("counselor", "banker"),
+    ("seamstress", "blacksmith"),
+    ("typist", "lumberjack"),
+    ("model", "guard"),
+    ("cleaner", "driver"),
+    ("caregiver", "bricklayer"),
+    ("flight attendant", "truck driver"),
+)
+
+OCCUPATION_TEMPLATES = (
+    "The {} said that",
+    "The {} went home early because",
+    "The {} was tired, so",
+    "When the {} arrived,",
+    "I asked the {} whether",
+    "The {} smiled when",
+    "After lunch the {} decided that",
+    "Everyone likes the {} because",
+    "The {} called us to explain that",
+    "We waited for the {} until",
+    "The {} opened the letter before",
+    "The {} lives next door, and",
+    "My friend met a {} yesterday, and",
+    "The {} could not sleep because",
+    "The old {} remembered the day when",
+    "The {} missed the bus, but",
+    "The new {} was nervous until",
+    "The {} laughed while",
+)
+
+NAMES = (
+    ("Mary", "John"),
+    ("Anna", "Peter"),
+    ("Susan", "David"),
+    ("Linda", "Robert"),
+    ("Emma", "Thomas"),
+    ("Julia", "Michael"),
+    ("Laura", "Daniel"),
+    ("Alice", "George"),
+    ("Sarah", "James"),
+    ("Helen", "Paul"),
+    ("Karen", "Henry"),
+    ("Sophie", "Edward"),
+)
+
+# The name is never the first word: without a start token the first position is where attention goes to rest.
+NAME_TEMPLATES = (
+    "I asked {} whether",
+    "Everyone likes {} because",
+    "We waited for {} until",
+    "After {} came home,",
+    "Then {} explained why",
+    "Yesterday {} was ill, so",
+    "Nobody knows why {} left, but",
+    "The winner was {}, and the judges said that",
+    "My neighbour {} works in an office, and",
+    "My friend {} lives next door, and",
+    "My neighbour {} works as a nurse, and",
+    "My neighbour {} works as an engineer, and",
+    "My friend {} is a librarian, and people say that",
+    "My friend {} is a mechanic, and people say that",
+    "The new hairdresser is called {}, and",
+    "The new pilot is called {}, and",
+)
+
+NEUTRAL = (
+    "The river runs through the valley and reaches the sea near the old harbour.",
+    "Water boils at a lower temperature high up in the mountains.",
+    "The train to the coast leaves every hour from the second platform.",
+    "Most of the houses in this street were built before the war.",
+    "A light rain fell during the night and the roads were still wet in the morning.",
+    "The museum keeps its collection of maps in a cool and dark room.",
+    "Bread is made from flour, water, salt and a little yeast.",
+    "The committee will publish its report at the end of the month.",
+    "Snow covered the fields, and the lake was frozen until April.",
+    "The recipe asks for two eggs, a cup of sugar and some butter.",
+    "Several bridges cross the canal between the station and the market.",
+    "The price of coffee rose again after a poor harvest.",
+    "Light travels faster than sound, so we see the flash before we hear the thunder.",
+    "The library closes at six on weekdays and at noon on Saturdays.",
+    "Two rivers meet just outside the town and form a wide lake.",
+    "The battery lasts about ten hours when the screen is dim.",
+    "Copper is a good conductor of heat and of electricity.",
+    "The path climbs through a pine forest to a meadow with a view of the glacier.",
+    "The new law comes into force on the first day of January.",
+    "Strong winds damaged the roof of the school last winter.",
+    "The garden has apple trees, a small pond and a wooden bench.",
+    "In autumn the leaves turn yellow and fall to the ground.",
+    "The printer on the third floor is out of paper again.",
+    "Ships wait outside the port until the tide is high enough.",
+    "The experiment was repeated three times with the same result.",
+    "A square has four sides of equal length and four right angles.",
+    "The shop on the corner sells newspapers, stamps and cold drinks.",
+    "The moon goes around the earth in a little less than a month.",
+    "The bus was full, and the next one did not come for half an hour.",
+    "Salt dissolves quickly in warm water and more slowly in cold water.",
+    "The report lists the main causes of the delay and suggests a remedy.",
+    "The island is small, dry and almost without trees.",
+    "Prices fell in the spring and have been stable since then.",
+    "The castle stands on a hill above the town and dates from the twelfth century.",
+    "The software stores a copy of every file in a hidden folder.",
+    "Bees carry pollen from one flower to the next.",
+    "The road is closed because of an accident near the tunnel.",
+    "The first chapter explains how the data were collected.",
+    "Glass is made by melting sand at a very high temperature.",
+    "The market opens early, and the best fruit is gone by nine.",
+    "The lamp in the hall needs a new bulb.",
+    "A thick fog lay over the harbour, and no ship could leave.",
+    "The city plans to plant a thousand trees along its main streets.",
+    "The engine stopped twice on the way up the hill.",
+    "Iron rusts when it is left in damp air.",
+    "The concert begins at eight and lasts about two hours.",
+    "The village has one shop, one church and no station.",
+    "The last page of the book is missing.",
+    "The water in the bay is shallow and warm in summer.",
+    "The wall was painted white, but the colour has faded.",
+    "Most birds leave the marsh in October and return in March.",
+    "The table is made of oak and has room for eight plates.",
+    "The bank raised its interest rate for the third time this year.",
+    "The trail is marked with red signs and takes about four hours.",
+    "Clouds gathered in the west, and the first drops fell at noon.",
+    "The file is too large to be sent by mail.",
+    "The factory produces paper and cardboard for the whole region.",
+    "Maps from that time show a lake where the airport is today.",
+    "The soup should simmer for an hour on a low flame.",
+    "The telescope was moved to a darker place far from the city.",
+)
+
+
+def pairs() -> Probe:
+    """Every template with every pair of occupations: x has the one stereotyped as hers, x' the one as his."""
+    return Probe(
+        tuple(
+            Example(t.format(hers), t.format(his), ANSWERS, template=t, word=f"{hers}/{his}")
+            for t in OCCUPATION_TEMPLATES
+            for hers, his in OCCUPATIONS
+        )
+    )
+
+
+def names() -> Probe:
+    """Every name template with every name; the label is the pronoun that the name settles."""
+    return Probe(
+        tuple(
+            Example(t.format(name), None, ANSWERS, label=label, template=t, word="/".join(pair), group=ANSWERS[label])
+            for t in NAME_TEMPLATES
+            for pair in NAMES
+            for label, name in enumerate(pair)
+        )
+    )
+
+
+def neutral() -> Probe:
+    """Sentences without people, one template each."""
+    return Probe(tuple(Example(text, template=text) for text in NEUTRAL))

@@ -1,0 +1,182 @@
+"""The inputs that drive a unit: where in a probe's texts it is most active, token by token."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from icp.errors import ArtefactError, IcpError, UnitError
+from icp.files import writing_file
+from icp.model import Model
+from icp.probes import Probe
+from icp.sites import Site
+from icp.sweep.donors import run_capturing
+from icp.sweep.plan import require_finite
+from icp.tokenizing import encode
+from icp.units import Unit
+
+FORMAT, VERSION = "icp-drivers", 1
+TOKENS_A_PASS = 1024
+
+
+@dataclass(frozen=True)
+class DrivingInput:
+    """One text as the model's tokens, and the unit's activation at each of them."""
+
+    text: str
+    tokens: tuple[str, ...]
+    activations: tuple[float, ...]
+
+    @property
+    def peak(self) -> int:
+        """The token at which the activation is largest in absolute value."""
+        return int(np.abs(self.activations).argmax())
+
+
+@dataclass(frozen=True)
+class Drivers:
+    """For each unit, by its address, the texts that drive it, strongest first.
+
+    An activation is the unit's own signed value in the clean run; for a head, which has `d_head` values, it is the norm
+    of what the head writes into the residual stream, so never negative. `header` holds the provenance.
+    """
+
+    inputs: dict[str, tuple[DrivingInput, ...]]
+    header: dict[str, Any]
+
+    @property
+    def units(self) -> list[Unit]:
+        return [Unit.parse(unit) for unit in self.inputs]
+
+    def save(self, path: "str | Path") -> Path:
+        """Write JSON."""
+        inputs = {unit: [asdict(driving) for driving in found] for unit, found in self.inputs.items()}
+        stored = {"format": FORMAT, "version": VERSION, "header": self.header, "inputs": inputs}
+        with writing_file(path) as work:
+            work.write_text(json.dumps(stored, ensure_ascii=False), "utf-8")
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: "str | Path") -> "Drivers":
+        """Read what `save` wrote; raises `ArtefactError` for a foreign, truncated or newer file."""
+        try:
+            stored = json.loads(Path(path).read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ArtefactError(
+                f"{path} does not hold drivers ({error}): give a file that Drivers.save wrote"
+            ) from error
+        if not isinstance(stored, dict) or stored.get("format") != FORMAT:
+            raise ArtefactError(f"{path} does not hold drivers: give a file that Drivers.save wrote")
+        if stored.get("version") != VERSION:
+            raise ArtefactError(f"{path} has version {stored.get('version')}, this icp reads version {VERSION}")
+        try:
+            inputs = {str(Unit.parse(u)): tuple(map(_stored_input, found)) for u, found in stored["inputs"].items()}
+            return cls(inputs, dict(stored["header"]))
+        except (KeyError, TypeError, ValueError, AttributeError, UnitError) as error:
+            raise ArtefactError(f"{path} is damaged ({error}): write it again with Drivers.save") from error
+
+
+def _stored_input(row: dict[str, Any]) -> DrivingInput:
+    tokens, activations = tuple(row["tokens"]), tuple(float(a) for a in row["activations"])
+    if len(tokens) != len(activations) or not tokens:
+        raise ValueError(f"{len(tokens)} tokens but {len(activations)} activations")
+    return DrivingInput(row["text"], tokens, activations)
+
+
+def drivers(model: Model, probe: Probe, units: "Sequence[Unit | str]", top: int = 5) -> Drivers:
+    """The `top` texts of the probe, x and x' alike, in which each unit is most active in absolute value.
+
+    A causal model gives the same activation wherever the tokens up to there are the same. So of the texts that are
+    strongest in one such context one is listed, and more of them only where too few others remain.
+
+    Raises `UnitError` for units the model does not have, `NotFiniteError` where an activation is NaN or infinite.
+    """
+    units = list(dict.fromkeys(Unit.parse(unit) for unit in units))
+    if not units:
+        raise UnitError("no units were given: try the units of a ranking's head")
+    if top < 1:
+        raise IcpError(f"top={top} asks for no inputs: use 1 or more")
+    wanted = {model.site(unit).name for unit in units}
+    sites = [site for name, site in model.sites.items() if name in wanted]
+    both = (text for example in probe.examples for text in (example.text, example.counterpart))
+    texts = list(dict.fromkeys(text for text in both if text is not None))
+    rows = [encode(model.tokenizer, text, "") for text in texts]
+    activations = _activations(model, rows, sites, units)
+    contexts = _contexts(rows)
+    tokens = [_token_texts(model.tokenizer, row) for row in rows]
+    inputs = {}
+    for unit, values in zip(units, activations):
+        found = _strongest(values, contexts)[:top]
+        inputs[str(unit)] = tuple(DrivingInput(texts[t], tokens[t], tuple(values[t].tolist())) for t in found)
+    header = {"model": model.name, "binding": model.binding, "texts": len(texts)}
+    return Drivers(inputs, header)
+
+
+def _activations(model: Model, rows: list[list[int]], sites: list[Site], units: list[Unit]) -> list[list[np.ndarray]]:
+    """For each unit and text, one number a token."""
+    found: list[list[np.ndarray]] = [[] for _ in units]
+    at_once = max(1, TOKENS_A_PASS // max(map(len, rows)))
+    with model.frozen():
+        for start in range(0, len(rows), at_once):
+            some = rows[start : start + at_once]
+            values = run_capturing(model, model.pad(some), sites)
+            for unit, each in zip(units, found):
+                activation = _activation(model.site(unit), unit, values[unit.site]).double().cpu()
+                lengths = map(len, some)
+                kept = [activation[row, :length] for row, length in enumerate(lengths)]
+                require_finite(torch.cat(kept), lambda i, unit=unit: f"an activation of {unit}")
+                each += [values.numpy() for values in kept]
+    return found
+
+
+def _activation(site: Site, unit: Unit, values: Float[Tensor, "row pos width"]) -> Float[Tensor, "row pos"]:
+    columns = list(site.columns(unit))
+    if unit.kind == "head":
+        return (values[:, :, columns] @ site.outgoing[columns]).norm(dim=-1)
+    return values[:, :, columns[0]]
+
+
+def _contexts(rows: list[list[int]]) -> list[list[int]]:
+    """A number for every token of every row, the same for two tokens where everything up to them is the same."""
+    numbers: dict[tuple[int, int], int] = {}
+    found = []
+    for row in rows:
+        context = -1
+        found.append([context := numbers.setdefault((context, token), len(numbers)) for token in row])
+    return found
+
+
+def _strongest(values: list[np.ndarray], contexts: list[list[int]]) -> list[int]:
+    """Texts by their strongest token; those whose strongest token is in a context already taken come after the rest.
+
+    The latter are ordered by their strongest token in a context that is still free.
+    """
+    places = [(text, position) for text, row in enumerate(values) for position in range(len(row))]
+    order = np.argsort(-np.abs(np.concatenate(values)), kind="stable")
+    found: dict[int, None] = {}
+    taken: set[int] = set()
+    for peaks_only in (True, False):
+        seen: set[int] = set()
+        for text, position in (places[i] for i in order):
+            if text in found or (peaks_only and text in seen):
+                continue
+            seen.add(text)
+            if contexts[text][position] not in taken:
+                found[text] = None
+                taken.add(contexts[text][position])
+    return list(found)
+
+
+def _token_texts(tokenizer: Any, row: list[int]) -> tuple[str, ...]:
+    """Each token as readable text; SentencePiece's leading space, which decoding drops, is put back."""
+    found = []
+    for token, piece in zip(row, tokenizer.convert_ids_to_tokens(row)):
+        text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+        found.append(" " + text if piece.startswith("▁") and not text.startswith(" ") else text)
+    return tuple(found)

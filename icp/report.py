@@ -1,0 +1,167 @@
+"""`report`: what was done, what it changed, and how far it can be trusted, on one self-contained page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from icp.drivers import Drivers
+from icp.effects import Effects
+from icp.embedded import NAME
+from icp.errors import ArtefactError
+from icp.evaluate import Evaluation
+from icp.files import writing_file
+from icp.frontier import Frontier
+from icp.page import Html, Section, element, joined, page, table
+from icp.sections import audited, bullets, dosed, driving, frontier_of, plain, results, selected, units_map
+from icp.selection import Selection
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page of HTML."""
+
+    title: str
+    html: str
+
+    def save(self, path: "str | Path") -> Path:
+        """Write one file that opens in any browser without a network; it appears whole or not at all."""
+        with writing_file(path) as work:
+            work.write_text(self.html, "utf-8")
+        return Path(path)
+
+
+def report(
+    title: str,
+    *,
+    summary: Sequence[str] = (),
+    model_name: str = "",
+    estimates: Effects | None = None,
+    exact: Effects | None = None,
+    doses: Effects | None = None,
+    costs: Mapping[str, Effects] | None = None,
+    frontier: Frontier | None = None,
+    selection: Selection | None = None,
+    evaluations: Mapping[str, Evaluation] | None = None,
+    drivers: Drivers | None = None,
+    notes: Sequence[str] = (),
+    max_gap_left: float | None = None,
+) -> Report:
+    """A page from artefacts alone; a section appears where its artefact is given.
+
+    `estimates` are first-order effects, `exact` effects of (some of) the same units, `doses` effects of `Scale(alpha)`,
+    `costs` effects of a mask on losses, by name. `evaluations` maps a section's name to models, of which the first is
+    what the others are compared with. `max_gap_left`, a share, is drawn on the frontier as the target. Estimates that
+    come without exact effects are said to be unaudited.
+
+    Raises `ArtefactError` where the artefacts were made on different models.
+    """
+    costs, evaluations = dict(costs or {}), dict(evaluations or {})
+    measured = {"estimates": estimates, "exact": exact, "doses": doses}
+    measured |= {f"cost: {name}": effects for name, effects in costs.items()}
+    measured = {name: effects for name, effects in measured.items() if effects is not None}
+    binding = _common(_bindings(measured, frontier, selection, drivers))
+    model_name = _with_origin(model_name or next((e.header["model"] for e in measured.values()), ""))
+    unit_of_P = next((e.header["unit_of_P"] for e in (exact, estimates, doses) if e is not None), "units of P")
+    chosen = [] if selection is None else [choice.unit for choice in selection.choices if choice.cuts]
+    sections = [
+        results(summary, evaluations, unit_of_P, model_name),
+        units_map(exact if estimates is None else estimates, chosen),
+        audited(estimates, exact),
+        dosed(doses),
+        frontier_of(frontier, selection, max_gap_left),
+        selected(selection, estimates, exact, costs),
+        driving(drivers, estimates if exact is None else exact),
+        _provenance(measured, frontier, selection, drivers, binding, model_name),
+        Section("notes", "Notes", bullets(notes)) if notes else None,
+    ]
+    subtitle = f"Model: {model_name}" if model_name else "Made with icp"
+    return Report(title, page(title, subtitle, [section for section in sections if section is not None]))
+
+
+def _bindings(
+    measured: dict[str, Effects], frontier: Frontier | None, selection: Selection | None, drivers: Drivers | None
+) -> dict[str, dict[str, str]]:
+    """What each artefact is bound to, less a selection's weights: a cut model's selection is bound to those it left."""
+    bindings = {name: effects.header["binding"] for name, effects in measured.items()}
+    if frontier is not None:
+        bindings["frontier"] = frontier.binding
+    if drivers is not None:
+        bindings["drivers"] = drivers.header["binding"]
+    if selection is not None:
+        bindings["selection"] = {key: value for key, value in selection.binding.items() if key != "weights"}
+    return bindings
+
+
+def _common(bindings: dict[str, dict[str, str]]) -> dict[str, str]:
+    """The binding that all artefacts share; raises `ArtefactError` naming both values where two differ."""
+    first: dict[str, tuple[str, str]] = {}
+    for name, binding in bindings.items():
+        for key, value in binding.items():
+            holder, known = first.setdefault(key, (name, value))
+            if known != value:
+                raise ArtefactError(
+                    f"{name!r} was made on another {key} ({value}) than {holder!r} ({known}): "
+                    "report artefacts of one model together"
+                )
+    return {key: value for key, (_, value) in first.items()}
+
+
+def _with_origin(model_name: str) -> str:
+    return f"smollm2 ({NAME})" if model_name == "smollm2" else model_name
+
+
+def _provenance(
+    measured: dict[str, Effects],
+    frontier: Frontier | None,
+    selection: Selection | None,
+    drivers: Drivers | None,
+    binding: dict[str, str],
+    model_name: str,
+) -> Section:
+    fields = {
+        "property": lambda e: joined([_breakable(e.header["property"]), f", {e.header['unit_of_P']}"]),
+        "method": lambda e: "first-order estimate" if e.header["method"] == "linear" else e.header["method"],
+        "interventions": lambda e: ", ".join(e.interventions),
+        "units": lambda e: f"{len(e.header['units']):,}",
+        "examples": lambda e: f"{len(e.clean):,}",
+        "positions": lambda e: e.header["positions"],
+        "mean taken over": _mean_of,
+        "dtype": lambda e: e.header["dtype"].removeprefix("torch."),
+        "measured with": lambda e: f"icp {e.header['icp']}",
+    }
+    rows = [[name, *(show(effects) for effects in measured.values())] for name, show in fields.items()]
+    facts: list[list[Any]] = [["model", model_name]] if model_name else []
+    facts += [[key, element("code", value)] for key, value in binding.items()]
+    if frontier is not None:
+        facts.append(["frontier", plain(frontier.origin)])
+    if selection is not None:
+        facts.append(["selection", plain(selection.origin) or "made by hand"])
+        weights = selection.binding.get("weights")
+        if weights != binding.get("weights", weights):
+            facts.append(["selection bound to", joined([element("code", weights), ", the weights of the cut model"])])
+    if drivers is not None:
+        facts.append(["drivers", f"{drivers.header.get('texts', '')} texts, model {drivers.header.get('model', '')}"])
+    facts.append(["page made with", f"icp {_icp_version()}, plotly {version('plotly')}"])
+    body = [table(["", *measured], rows, class_="facts")] if measured else []
+    return Section("provenance", "Provenance", joined([*body, table(["", ""], facts, class_="facts")]))
+
+
+def _mean_of(effects: Effects) -> str:
+    if not any(label.startswith("mask:mean") for label in effects.interventions):
+        return "no mean"
+    reference = effects.header["reference"]
+    return "the probe" if reference is None else f"reference {reference}"
+
+
+def _breakable(name: str) -> Html:
+    """A name that may be broken after its bracket, where there is something in it."""
+    before, bracket, after = name.partition("(")
+    return joined([before, bracket, "" if after in ("", ")") else Html("<wbr>"), after])
+
+
+def _icp_version() -> str:
+    from icp import __version__
+
+    return __version__

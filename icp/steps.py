@@ -1,0 +1,143 @@
+"""The steps of a run, over a folder: what one writes is what the next reads. The commands and the demo call these.
+
+| file | written by | holds |
+|---|---|---|
+| `estimates.zarr` | `score` | first-order indirect effects of every unit |
+| `exact.zarr` | `score` | exact indirect effects of the candidates |
+| `cost-NAME.zarr` | `score` | exact damage of the candidates, one store a loss |
+| `doses.zarr` | `score` | the gap under `Scale(alpha)` of the top units |
+| `frontier.safetensors`, `selection.safetensors` | `cut` | the joint frontier and what was decided on it |
+| `evaluation*.json`, `drivers.json`, `about.json` | the demo, `icp evaluate` | more for the report, where it is there |
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from icp.drivers import Drivers
+from icp.effects import Effects
+from icp.errors import ArtefactError
+from icp.evaluate import Evaluation
+from icp.frontier import Frontier, frontier
+from icp.interventions import Mask, Scale, Swap
+from icp.model import Model
+from icp.probes import Probe
+from icp.properties import NextTokenLoss, PairGap, Property, TaskLoss
+from icp.report import Report, report
+from icp.scores import Scores, selectivity
+from icp.selection import Selection
+from icp.sweep.measure import measure
+
+Costs = Mapping[str, tuple[Probe, Property]]
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+
+
+def loss_of(probe: Probe) -> Property:
+    """The loss that a probe allows: of its labels where it has them, of its text otherwise."""
+    labelled = all(example.label is not None for example in probe.examples)
+    return TaskLoss(among_answers=True) if labelled else NextTokenLoss()
+
+
+def score(
+    model: Model,
+    probe: Probe,
+    costs: Costs,
+    folder: "str | Path",
+    *,
+    kinds: tuple[str, ...] = ("head", "neuron"),
+    candidates: int = 100,
+    pairs: int = 24,
+    max_damage: float = 0.05,
+    dosed: int = 6,
+    progress: bool = True,
+) -> Scores:
+    """Estimate every unit, measure the best `candidates` exactly on at most `pairs` pairs, and rank by selectivity.
+
+    Candidates are those of largest estimated indirect effect whose estimated damage stays within `max_damage` nats on
+    every loss. The `dosed` best get a dose-response of the gap.
+    """
+    folder = Path(folder)
+    units = model.units(*kinds)
+    quiet = dict(progress=progress)
+    estimates = measure(
+        model, probe, units, Swap("counterpart"), method="linear", store=folder / "estimates.zarr", **quiet
+    )
+    guesses = [
+        measure(model, inputs, units, Mask("mean"), property=loss, method="linear", **quiet)
+        for inputs, loss in costs.values()
+    ]
+    chosen = selectivity(estimates, guesses, max_damage).head(candidates).units
+    few = probe.take(pairs)
+    measure(model, few, chosen, Swap("counterpart"), store=folder / "exact.zarr", **quiet)
+    for name, (inputs, loss) in costs.items():
+        store = folder / f"cost-{name}.zarr"
+        measure(model, inputs.take(pairs), chosen, Mask("mean"), property=loss, store=store, **quiet)
+    ranking = ranked(folder, max_damage)
+    doses = [Scale(alpha) for alpha in ALPHAS]
+    top = ranking.head(dosed).units
+    measure(model, few, top, doses, property=PairGap(), store=folder / "doses.zarr", **quiet)
+    return ranking
+
+
+def ranked(folder: "str | Path", max_damage: float = 0.05) -> Scores:
+    """The selectivity ranking of a scored folder."""
+    folder = Path(folder)
+    costs = sorted(folder.glob("cost-*.zarr"))
+    if not costs:
+        raise ArtefactError(f"{folder} holds no measured costs: run icp score first")
+    return selectivity(Effects.load(folder / "exact.zarr"), [Effects.load(path) for path in costs], max_damage)
+
+
+def cut(
+    model: Model,
+    probe: Probe,
+    costs: Costs,
+    folder: "str | Path",
+    *,
+    max_damage: float | Mapping[str, float],
+    largest: int = 24,
+    progress: bool = True,
+) -> Selection:
+    """Measure nested sets of a scored folder's best units jointly, under the mean mask, and select within the budgets.
+
+    `probe` and `costs` must hold rows that the ranking has not seen. `max_damage` is in nats, for each loss.
+    """
+    folder = Path(folder)
+    ranking = ranked(folder).head(largest)
+    sizes = [size for size in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64, 96) if size <= len(ranking.units)]
+    measured = frontier(model, probe, ranking, Mask("mean"), costs=costs, sizes=sizes, progress=progress)
+    measured.save(folder / "frontier.safetensors")
+    selection = measured.select(max_damage=max_damage)
+    selection.save(folder / "selection.safetensors")
+    return selection
+
+
+def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Report:
+    """The page of a run, from whatever artefacts its folder holds; raises `ArtefactError` where it holds none."""
+    folder = Path(folder)
+    about = folder / "about.json"
+    told = json.loads(about.read_text()) if about.is_file() else {}
+
+    def found(name, load):
+        return load(folder / name) if (folder / name).exists() else None
+
+    artefacts = {
+        "estimates": found("estimates.zarr", Effects.load),
+        "exact": found("exact.zarr", Effects.load),
+        "doses": found("doses.zarr", Effects.load),
+        "frontier": found("frontier.safetensors", Frontier.load),
+        "selection": found("selection.safetensors", Selection.load),
+        "drivers": found("drivers.json", Drivers.load),
+    }
+    evaluations = {path.stem: Evaluation.load(path) for path in sorted(folder.glob("evaluation*.json"))}
+    if not evaluations and not any(artefact is not None for artefact in artefacts.values()):
+        raise ArtefactError(f"{folder} holds nothing to report: give the folder of icp score, icp prune or icp demo")
+    return report(
+        title or told.get("title", f"A run in {folder.name}"),
+        summary=told.get("summary", []),
+        model_name=model_name or told.get("model_name", ""),
+        costs={path.stem.removeprefix("cost-"): Effects.load(path) for path in sorted(folder.glob("cost-*.zarr"))},
+        evaluations=evaluations,
+        notes=told.get("notes", []),
+        **artefacts,
+    )

@@ -1,0 +1,110 @@
+"""Tokens of a pair find their partners, and where that is impossible the row says why."""
+
+import pytest
+from helpers import BY_NAME, PAIRS, PARTNERS, make_probe
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import icp
+from icp.alignment import align
+
+settings.load_profile("ci")  # no deadline on a busy machine, and the same draws every time
+
+SHARED, OURS, THEIRS = st.integers(0, 4), st.integers(10, 14), st.integers(20, 24)
+runs = st.lists(SHARED, max_size=6)
+
+
+@given(runs, st.lists(OURS, min_size=1, max_size=4), st.lists(THEIRS, min_size=1, max_size=4), runs)
+def test_one_replaced_run_pairs_from_its_end(before, ours, theirs, after):
+    """The context pairs one to one; in the run, last pairs with last, and surplus leading tokens with its first."""
+    assume(before or after)
+    found = align(before + ours + after, before + theirs + after)
+    start, end = len(before), len(before) + len(theirs)
+    run = [max(start, end - len(ours) + i) for i in range(len(ours))]
+    assert found.problem is None
+    assert list(found.positions) == [*range(start), *run, *range(end, end + len(after))]
+    assert list(found.changed) == list(range(start, start + len(ours)))
+
+
+@given(runs, st.lists(THEIRS, min_size=1, max_size=4), runs)
+def test_what_the_counterpart_adds_is_skipped(before, added, after):
+    assume(before or after)
+    found = align(before + after, before + added + after)
+    assert found.problem is None
+    assert [(before + added + after)[p] for p in found.positions] == before + after
+    assert found.changed == ()
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=10), st.lists(st.integers(0, 3), min_size=1, max_size=10))
+def test_any_two_lists_align_soundly_or_say_why(x, other):
+    found = align(x, other)
+    if found.problem is not None:
+        assert found.positions == found.changed == ()
+        return
+    assert len(found.positions) == len(x)
+    assert list(found.positions) == sorted(found.positions)
+    assert set(found.positions) <= set(range(len(other)))
+    kept = [i for i in range(len(x)) if i not in found.changed]
+    assert [x[i] for i in kept] == [other[found.positions[i]] for i in kept]
+    assert len({found.positions[i] for i in kept}) == len(kept), "unchanged tokens pair one to one"
+    assert kept, "lists that share no token do not align"
+
+
+@given(st.lists(SHARED, min_size=1, max_size=5))
+def test_the_same_tokens_leave_no_cue(x):
+    assert "same tokens as the input" in align(x, list(x)).problem
+
+
+@given(st.lists(OURS, min_size=1), st.lists(THEIRS, min_size=1))
+def test_nothing_in_common_is_said(ours, theirs):
+    assert align(ours, theirs).problem == "the input and its counterpart share no token"
+
+
+@given(runs, st.lists(OURS, min_size=1, max_size=3), runs)
+def test_a_deletion_says_where(before, ours, after):
+    assume(before or after)
+    first, last = len(before), len(before) + len(ours) - 1
+    where = f"position {first} " if first == last else f"positions {first} to {last} "
+    problem = align(before + ours + after, before + after).problem
+    assert where in problem and "the counterpart leaves them out" in problem
+
+
+def test_pairs_worked_out_by_hand(tokenizer):
+    tokens = make_probe().tokenize(tokenizer)
+    assert tuple(a.positions for a in tokens.alignments) == PARTNERS
+    tokens.require_alignment()
+    assert [len(x) for x in tokens.inputs] == [len(x.split()) for x, _ in PAIRS]
+
+
+BAD = (
+    ("The old nurse said that", "The nurse said that"),
+    ("The nurse said that", "The nurse said that"),
+    ("The nurse", "old doctor"),
+    ("late and early", "late early"),
+)
+
+
+def test_rows_that_cannot_be_aligned_are_listed_and_can_be_left_out():
+    model = BY_NAME["gpt2"].model()
+    good = icp.Example(*PAIRS[0], (" she", " he"))
+    mixed = icp.Probe.from_pairs([*BAD[:1], good, *BAD[1:]], answers=(" she", " he"))
+    with pytest.raises(icp.ProbeError) as error:
+        icp.measure(model, mixed, ["hook_embed[0]"], icp.Swap("counterpart"), progress=False)
+    message = str(error.value)
+    assert "row 0 ('The old nurse said that'): the token(s) at position 1 have no partner" in message
+    assert "row 2" in message and "row 3" in message and "row 1" not in message
+    assert "and 1 more" in message
+    assert "probe.alignable(model) leaves these out" in message
+    assert mixed.alignable(model).examples == (good,)
+    icp.measure(model, mixed, ["hook_embed[0]"], icp.Mask("zero"), progress=False)  # needs no alignment
+
+
+def test_no_alignable_pair_at_all_is_an_empty_probe():
+    with pytest.raises(icp.ProbeError, match="empty"):
+        icp.Probe.from_pairs(BAD).alignable(BY_NAME["gpt2"].model())
+
+
+def test_examples_without_counterparts_cannot_be_swapped():
+    probe = icp.Probe.from_texts(["The nurse said that"], answers=(" she", " he"))
+    with pytest.raises(icp.ProbeError, match=r"row 0 .*it has no counterpart"):
+        icp.measure(BY_NAME["gpt2"].model(), probe, ["hook_embed[0]"], icp.Swap("counterpart"), progress=False)

@@ -1,0 +1,143 @@
+"""The commands: what they write, what they print, and how they fail."""
+
+import json
+
+import pytest
+from helpers import BY_NAME, make_tokenizer
+
+import icp
+from icp import cli
+
+WORDS = (("nurse", "carpenter"), ("doctor", "attendant"), ("old", "flight"))
+TEMPLATES = ("The {} said that", "It was late and the {} laughed because", "The {} went home early and")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A saved tiny model, pairs, and two kinds of cost."""
+    BY_NAME["llama"].model().save_pretrained(tmp_path / "model")
+    answers = (" she", " he")
+    rows = [
+        icp.Example(t.format(a), t.format(b), answers, label=0, template=t, word=a) for t in TEMPLATES for a, b in WORDS
+    ]
+    icp.Probe(tuple(rows)).save(tmp_path / "pairs.jsonl")
+    icp.Probe.from_texts(["the old doctor ran home", "It was late and she smiled"]).save(tmp_path / "text.jsonl")
+    icp.Probe(tuple(rows)).save(tmp_path / "named.jsonl")
+    return tmp_path
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command as the installed script would; gives (exit status, stdout, stderr)."""
+
+    def command(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["icp", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.app()
+        printed = capsys.readouterr()
+        return stopped.value.code or 0, printed.out, printed.err
+
+    return command
+
+
+def score(run, folder, *more):
+    costs = ("--cost", folder / "text.jsonl", "--cost", folder / "named.jsonl")
+    return run(
+        "score", folder / "model", folder / "pairs.jsonl", "--out", folder / "run", *costs,
+        "--candidates", 8, "--max-damage", 5, "--quiet", *more,
+    )  # fmt: skip
+
+
+def test_a_run_from_scores_to_report(run, folder):
+    status, printed, _ = score(run, folder)
+    assert status == 0 and "indirect_effect" in printed and "blocks." in printed
+    parts = [{e.template for e in icp.Probe.load(folder / "run" / f"{p}.jsonl").examples} for p in ("rank", "select")]
+    assert not parts[0] & parts[1]
+
+    costs = ("--cost", folder / "text.jsonl", "--cost", folder / "named.jsonl")
+    status, printed, _ = run("prune", folder / "model", folder / "run", *costs, "--max-damage", 50, "--quiet")
+    selection = icp.Selection.load(folder / "run" / "selection.safetensors")
+    assert status == 0 and f"cut {len(selection)} units" in printed
+    assert icp.load(folder / "run" / "pruned").selection.units == selection.units
+
+    probe, out = folder / "run" / "test.jsonl", folder / "run" / "evaluation.json"
+    models = (folder / "model", folder / "run" / "pruned")
+    status, printed, _ = run("evaluate", *models, "--probe", probe, "--out", out)
+    stored = icp.Evaluation.load(out)
+    before = stored.values[str(folder / "model")]["gap"]
+    assert status == 0 and f"{before.mean():.4f}" in printed
+    fresh = icp.evaluate(icp.load(folder / "model"), icp.Probe.load(probe))
+    assert before == pytest.approx(next(iter(fresh.values.values()))["gap"])
+
+    status, printed, _ = run("report", folder / "run", "--title", "A title of my own")
+    page = (folder / "run" / "report.html").read_text()
+    assert status == 0 and "A title of my own" in page and str(selection.units[0]) in page
+
+
+def test_scoring_again_resumes_and_gives_the_same_ranking(run, folder):
+    assert score(run, folder)[1] == score(run, folder)[1]
+
+
+def test_scoring_another_probe_into_the_same_folder_is_refused(run, folder):
+    score(run, folder)
+    status, _, error = score(run, folder, "--by", "word")
+    assert status == 1 and "holds another measurement" in error and "examples" in error
+
+
+def wrong_file(folder):
+    (folder / "run").mkdir()
+    (folder / "run" / "selection.safetensors").write_bytes(b"not one of ours")
+    return ("report", folder / "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (lambda f: ("evaluate", "no/such-model", "--probe", f / "pairs.jsonl"), "no/such-model"),
+        (lambda f: ("evaluate", f / "model", "--probe", f / "missing.jsonl"), "missing.jsonl"),
+        (lambda f: ("evaluate", f / "model", "--probe", f / "pairs.jsonl", "--metric", "bleu"), "'bleu'"),
+        (lambda f: ("prune", f / "model", f / "nowhere", "--cost", f / "text.jsonl"), "nowhere"),
+        (lambda f: ("report", f / "model"), "nothing to report"),
+        (wrong_file, "truncated or not a safetensors file"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_a_non_zero_exit(run, folder, arguments, said):
+    status, printed, error = run(*arguments(folder))
+    assert status == 1 and not printed
+    assert error.startswith("icp: ") and said in error and error.count("\n") == 1
+
+
+def test_an_unknown_kind_of_unit_leaves_nothing_half_written(run, folder):
+    status, _, error = score(run, folder, "--kinds", "head,synapse")
+    assert status == 1 and "'synapse'" in error
+    assert not list((folder / "run").glob("*.zarr"))
+
+
+def test_an_interrupt_exits_with_130_and_says_how_to_go_on(run, folder, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("icp.steps.score", interrupted)
+    status, _, error = score(run, folder)
+    assert status == 130 and "resumes" in error
+
+
+def test_an_unexpected_error_is_not_hidden(run, folder, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("icp.steps.score", broken)
+    with pytest.raises(ZeroDivisionError):
+        score(run, folder)
+
+
+def test_the_tokenizer_of_these_tests_knows_every_word():
+    words = {piece for t in TEMPLATES for pair in WORDS for word in pair for piece in t.format(word).split()}
+    unknown = make_tokenizer().unk_token_id
+    assert all(unknown not in make_tokenizer()(word)["input_ids"] for word in words)
+
+
+def test_an_evaluation_file_keeps_every_number(run, folder):
+    out = folder / "evaluation.json"
+    run("evaluate", folder / "model", "--probe", folder / "pairs.jsonl", "--out", out)
+    assert len(json.loads(out.read_text())["values"][str(folder / "model")]["gap"]) == len(TEMPLATES) * len(WORDS)
