@@ -1,7 +1,6 @@
 """Measured effects, labelled, with provenance. No judging happens here; see `icp.scores`."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from icp.errors import ArtefactError
-from icp.files import writing_folder
 from icp.units import Unit
 
 if TYPE_CHECKING:
@@ -72,11 +70,7 @@ class Effects:
         """Write a zarr store, whole or not at all; `icp.measure(store=path)` writes the same format as it goes."""
         from icp.sweep.store import Store
 
-        with writing_folder(path) as work:
-            shutil.rmtree(work)
-            store = Store.create(work, self.header, self.dP.shape, str(self.dP.dtype), 64)
-            store.write(range(len(self.dP)), self.dP)
-            store.write_examples(self.clean, self.total)
+        Store.save(path, self.header, self.dP, self.clean, self.total)
         return Path(path)
 
     @classmethod

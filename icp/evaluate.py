@@ -73,9 +73,13 @@ class Evaluation:
             ) from error
         if not isinstance(stored, dict) or stored.get("format") != FORMAT:
             raise ArtefactError(f"{path} is not an evaluation: give a file that Evaluation.save wrote")
-        if stored["version"] != VERSION:
-            raise ArtefactError(f"{path} has version {stored['version']}, this icp reads version {VERSION}")
-        return cls({m: {k: np.array(v) for k, v in metrics.items()} for m, metrics in stored["values"].items()})
+        if stored.get("version") != VERSION:
+            raise ArtefactError(f"{path} has version {stored.get('version')}, this icp reads version {VERSION}")
+        try:
+            values = stored["values"].items()
+            return cls({m: {k: np.array(v, dtype=float) for k, v in metrics.items()} for m, metrics in values})
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            raise ArtefactError(f"{path} is damaged ({error!r}): evaluate again") from error
 
 
 def evaluate(
@@ -96,6 +100,8 @@ def evaluate(
     By default the metrics that the probe allows, next-token loss only when named.
     """
     named = {models.name: models} if isinstance(models, Model) else dict(models)
+    if not named:
+        raise IcpError("no model was given to evaluate: pass a model, or several by name")
     paired = all(example.counterpart is not None for example in probe.examples)
     labelled = all(example.label is not None for example in probe.examples)
     if metrics is None:

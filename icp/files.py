@@ -8,14 +8,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from icp.errors import ArtefactError
 
 
 @contextmanager
-def writing_folder(folder: "str | Path") -> Iterator[Path]:
-    """A work folder beside `folder` that takes its place when all went well, and is removed otherwise."""
+def writing_folder(folder: "str | Path", marker: str) -> Iterator[Path]:
+    """A work folder beside `folder` that takes its place when all went well, and is removed otherwise.
+
+    What is there already is replaced only where it is empty or holds `marker`, a file by which its kind is known.
+    """
     folder = Path(folder)
     with _explained(folder):
+        if folder.exists() and not (folder / marker).is_file():
+            others = sorted(path.name for path in folder.iterdir())
+            if others:
+                raise ArtefactError(f"{folder} holds something else, such as {others[0]}: choose a new or empty folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
         try:
@@ -52,8 +61,8 @@ def writing_file(path: "str | Path") -> Iterator[Path]:
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC or "No space left" in str(error):
+    except (OSError, SafetensorError) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
             raise ArtefactError(
                 f"the disk that holds {path} is full: free space or write elsewhere; nothing was left half-written"
             ) from error

@@ -15,7 +15,7 @@ from icp.probes import Probe
 from icp.properties import LogitDifference, Property, TaskLoss
 from icp.scores import Scores, standard_error
 from icp.selection import Choice, Selection, read_choices, write_choices
-from icp.sweep.donors import Means, needed_sites
+from icp.sweep.donors import Means, ReadsNothing, needed_sites
 from icp.sweep.joint import measure_sets, require_disjoint
 from icp.sweep.plan import Plan
 from icp.units import Unit
@@ -51,11 +51,15 @@ class Frontier:
         import pandas
 
         gap = np.abs(self.gap)
-        columns = {"gap": gap.mean(1), "gap_se": standard_error(gap), "gap_left": gap.mean(1) / gap[0].mean()}
+        columns = {
+            "gap": gap.mean(1),
+            "gap_se": standard_error(gap),
+            "gap_left": gap.mean(1) / (gap[0].mean() or np.nan),
+        }
         for name, cost in self.costs.items():
             columns[f"damage {name}"] = self.damage(name).mean(1)
             columns[f"damage_se {name}"] = standard_error(self.damage(name))
-            columns[f"relative_damage {name}"] = self.damage(name).mean(1) / cost[0].mean()
+            columns[f"relative_damage {name}"] = self.damage(name).mean(1) / (cost[0].mean() or np.nan)
         return pandas.DataFrame(columns, index=pandas.Index(self.sizes, name="units"))
 
     def select(
@@ -77,20 +81,25 @@ class Frontier:
         given = {name: value for name, value in rules.items() if value is not None}
         if len(given) != 1:
             raise IcpError(f"select takes exactly one of max_damage, top and threshold, got {given or 'none'}")
-        if max_damage is not None:
-            count = self._within(max_damage)
-        elif top is not None:
-            if not 1 <= top <= len(self.choices):
-                raise IcpError(f"top={top} is not between 1 and the {len(self.choices)} ranked units")
-            count = top
-        else:
-            count = sum(score >= threshold for score in self.scores)
-            if not count:
+        if threshold is not None:
+            chosen = tuple(c for c, score in zip(self.choices, self.scores) if score >= threshold)
+            if not chosen:
                 raise IcpError(f"no unit scores {threshold} or more: the best has {max(self.scores):.4g}")
-        chosen = self.choices[:count]
+        else:
+            count = self._within(max_damage) if top is None else top
+            if not 1 <= count <= len(self.choices):
+                raise IcpError(f"top={top} is not between 1 and the {len(self.choices)} ranked units")
+            chosen = self.choices[:count]
         if regularise is not None:
-            rest = zip(self.choices[count:], self.scores[count:])
-            chosen += tuple(Choice(c.unit, "regularise") for c, score in rest if score >= regularise)
+            given["regularise"] = regularise
+            cut = set(chosen)
+            rest = [(c, score) for c, score in zip(self.choices, self.scores) if c not in cut]
+            moderate = tuple(Choice(c.unit, "regularise") for c, score in rest if score >= regularise)
+            if not moderate:
+                raise IcpError(
+                    f"no unit that is not cut scores {regularise} or more: lower regularise, or leave it out"
+                )
+            chosen += moderate
         return Selection(
             chosen,
             self.binding,
@@ -123,11 +132,15 @@ class Frontier:
     def load(cls, path: "str | Path") -> "Frontier":
         """Read what `save` wrote; raises `ArtefactError` for a foreign, truncated or newer file."""
         choices, tensors, about = read_choices(path, FORMAT, VERSION)
+        if "gap" not in tensors or not {"sizes", "scores"} <= set(about):
+            raise ArtefactError(f"{path} is damaged (it lacks its gap, sizes or scores): measure it again")
         gap = tensors.pop("gap").numpy()
         costs = {name.removeprefix("cost."): tensor.numpy() for name, tensor in tensors.items()}
         for rows in (gap, *costs.values()):
             if len(rows) != len(about["sizes"]):
                 raise ArtefactError(f"{path} has {len(about['sizes'])} sizes but {len(rows)} rows: it is damaged")
+        if len(choices) != len(about["scores"]):
+            raise ArtefactError(f"{path} has {len(choices)} units but {len(about['scores'])} scores: it is damaged")
         sizes, scores = tuple(about["sizes"]), tuple(about["scores"])
         return cls(sizes, gap, costs, choices, scores, about["binding"], about["origin"])
 
@@ -162,7 +175,7 @@ def frontier(
     if sizes is None:
         sizes = [2**power for power in range(len(units).bit_length()) if 2**power < len(units)] + [len(units)]
     sizes = tuple(sorted({0, *sizes}))
-    if sizes[-1] > len(units) or sizes[0] < 0:
+    if not 0 < sizes[-1] <= len(units) or sizes[0] < 0:
         raise IcpError(f"sizes go from 1 to the {len(units)} ranked units, got {sizes[1:]}")
     property = LogitDifference() if property is None else property
     costs = {"task": (probe.balanced(), TaskLoss())} if costs is None else dict(costs)
@@ -200,21 +213,9 @@ def _choices(model: Model, units: list[Unit], affine: Affine, reference: Probe) 
 
 def mean_values(model: Model, units: list[Unit], reference: Probe) -> list[list[float]]:
     """Each unit's mean value over the attended tokens of `reference`: one number, or d_head numbers for a head."""
-    tokens = reference.tokenize(model.tokenizer, _ReadsNothing())
+    tokens = reference.tokenize(model.tokenizer, ReadsNothing())
     with model.frozen(), torch.no_grad():
         sites = needed_sites(model, [], units)
         longest = max(map(len, tokens.inputs))
         means = Means(model, tokens, sites, Plan(max(1, 2048 // longest))).overall
     return [means[unit.site][list(model.site(unit).columns(unit))].tolist() for unit in units]
-
-
-class _ReadsNothing(Property):
-    """For inputs that are run for their activations only."""
-
-    unit = ""
-
-    def targets(self, tokens, example, tokenizer):
-        return []
-
-    def of(self, logits, targets):
-        return logits[:, 0]

@@ -114,16 +114,23 @@ class Model:
     def additive_entrance(self, site: Site) -> int | None:
         """The block where an affine edit of this site can be added to the residual stream, its own block not run.
 
-        None where that block must run: because the site is not additive, or because a hook of the user's may act on
-        what the edit adds. Between a projection and the residual stream lie only modules without parameters.
+        None where that block must run: because the site is not additive, or because the user hooked what follows it.
         """
         entrance = site.additive_entrance
-        if entrance is None or self.entrances[entrance]._forward_pre_hooks:
-            return None
-        for part in self.blocks[site.layer].modules() if site.outgoing is not None else ():
-            if part._forward_hooks or (part._forward_pre_hooks and next(part.parameters(), None) is None):
-                return None
-        return entrance
+        return None if entrance is None or self.user_hooked(site.layer, inside=site.outgoing is not None) else entrance
+
+    def user_hooked(self, layer: int, *, inside: bool = True) -> bool:
+        """Whether a hook that the user attached may act on what block `layer` adds to the residual stream.
+
+        That is a hook at the next entrance or, `inside` the block, one after a projection; between a projection and the
+        residual stream lie only modules without parameters.
+        """
+        if self.entrances[layer + 1]._forward_pre_hooks:
+            return True
+        return inside and any(
+            part._forward_hooks or (part._forward_pre_hooks and next(part.parameters(), None) is None)
+            for part in self.blocks[layer].modules()
+        )
 
     def units(self, *kinds: str, layers: "list[int] | range | None" = None) -> list[Unit]:
         """Every unit of the named kinds (`neuron`, `head`, `value`, `resid`, `embed`), in the order of the blocks.
@@ -289,7 +296,7 @@ class Model:
             raise ModelError(
                 f"a {self.kind} has no transformers checkpoint: load the same model with icp.load(<hub id>) to save it"
             )
-        with quiet_transformers(), writing_folder(folder) as work:
+        with quiet_transformers(), writing_folder(folder, "config.json") as work:
             self.module.save_pretrained(work)
             self.tokenizer.save_pretrained(work)
             if self.selection is not None:

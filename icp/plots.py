@@ -216,7 +216,7 @@ def frontier_plot(
     damage (one number, or one a loss by name) those that the selection was made with, unless `max_damage` gives others;
     for the gap `max_gap_left`, a share.
     """
-    table = frontier.table()
+    table = frontier.table().astype(float)
     cut = table[table.index > 0]
     x = cut.index.to_numpy()
     rule = {} if selection is None else selection.origin.get("rule", {})
@@ -365,8 +365,10 @@ def before_after(
 def _judged(source: "Scores | Effects", intervention: str) -> tuple[np.ndarray, np.ndarray, str, str]:
     """One number a unit, its standard error, what it is called, and its unit."""
     if isinstance(source, Scores):
-        errors = source.table["se"].to_numpy() if "se" in source.table else np.full(len(source.table), np.nan)
-        return source.table[source.by].to_numpy(), errors, escape(source.by.replace("_", " ")), ""
+        errors = (
+            source.table["se"].to_numpy(dtype=float) if "se" in source.table else np.full(len(source.table), np.nan)
+        )
+        return source.table[source.by].to_numpy(dtype=float), errors, escape(source.by.replace("_", " ")), ""
     cue = "swap:counterpart"
     label = intervention or (cue if cue in source.interventions else source.interventions[0])
     values, errors = unit_means(source, label)

@@ -117,6 +117,9 @@ class ClassProbability(Property):
 
     def targets(self, tokens, example, tokenizer):
         ids = _answer_tokens(tokens, example, tokenizer, has=self.answer)
+        if len(ids) == 1:
+            text = tokens.probe.examples[example].text
+            raise ProbeError(f"{text!r} has 1 answer: among the answers it would always win, so give two or more")
         return [_last(tokens, example, [ids[self.answer], *ids[: self.answer], *ids[self.answer + 1 :]])]
 
     def of(self, logits, targets):

@@ -32,8 +32,9 @@ def results(
         from icp.plots import before_after
 
         caption = (
-            "Means over examples with 95% t-intervals; the dotted line is the first model's mean. Two models' intervals "
-            "may overlap although the change between them, which the table pairs example by example, is clear of zero."
+            "Means over examples with 95% t-intervals; the dotted line is the first model's mean. Two models' "
+            "intervals may overlap although the change between them, paired example by example in the table, is clear "
+            "of zero."
         )
         body += [
             _tiles(evaluations, unit_of_P),
@@ -216,8 +217,8 @@ def frontier_of(frontier: Frontier | None, selection: Selection | None, max_gap_
     for name in frontier.costs:
         head += [f"damage ± se, nats: {name}", "relative"]
     rows = []
-    for size, r in frontier.table().iterrows():
-        row = [Cell(f"{size:,}", size), Cell(with_error(r["gap"], r["gap_se"]), r["gap"])]
+    for size, r in frontier.table().astype(float).iterrows():
+        row = [Cell(f"{size:,}", float(size)), Cell(with_error(r["gap"], r["gap_se"]), r["gap"])]
         row.append(Cell(f"{r['gap_left']:.1%}", r["gap_left"]))
         for name in frontier.costs:
             rise, se, relative = (r[f"{column} {name}"] for column in ("damage", "damage_se", "relative_damage"))
@@ -262,9 +263,9 @@ def selected(
         )
     for name, cost in costs.items():
         head.append(f"damage ± se, {cost.header['unit_of_P']}: {name}")
-        means, errors, about = cost.dP[:, 0].mean(1), standard_error(cost.dP[:, 0]), _approximately(cost)
-        named = zip(cost.header["units"], means, errors)
-        columns.append({u: Cell(about + with_error(m, s), float(m)) for u, m, s in named if u in wanted})
+        rise, about = cost.dP[:, 0].astype(float), _approximately(cost)
+        named = zip(cost.header["units"], rise.mean(1), standard_error(rise))
+        columns.append({u: Cell(about + with_error(m, s), m) for u, m, s in named if u in wanted})
         what = f"{cost.header['property']} under {cost.interventions[0]} of the unit alone"
         captions.append(f"Damage, {name}: the rise of {what}, n = {len(cost.clean)} examples.")
     if any(cell.shown.startswith("≈") for column in columns for cell in column.values()):
@@ -350,7 +351,7 @@ def _shade(share: float) -> str:
 
 
 def _legend(most: float, signed: bool) -> Html:
-    stops = [-1, -0.5, 0, 0.5, 1] if signed else [0, 0.25, 0.5, 0.75, 1]
+    stops = (-1.0, -0.5, 0.0, 0.5, 1.0) if signed else (0.0, 0.25, 0.5, 0.75, 1.0)
     colours = ",".join(_shade(stop).split(";")[0].removeprefix("background:") for stop in stops)
     bar = element("i", style=f"background:linear-gradient(90deg,{colours})")
     return element("div", number(-most) if signed else "0", bar, number(most), class_="legend")

@@ -171,9 +171,15 @@ def read_choices(
         raise ArtefactError(f"{path} holds {header.get('format', 'something else')!r}, not {kind!r}")
     if header.get("version") != str(version):
         raise ArtefactError(f"{path} has version {header.get('version')}, this icp reads version {version}")
-    about = json.loads(header["about"])
     choices = []
-    for number, (unit, role, alpha) in enumerate(about["choices"]):
-        shift = tensors.pop(f"shift.{number}", None)
-        choices.append(Choice(Unit.parse(unit), role, alpha, () if shift is None else tuple(shift.tolist())))
+    try:
+        about = json.loads(header["about"])
+        for number, (unit, role, alpha) in enumerate(about["choices"]):
+            shift = tensors.pop(f"shift.{number}", None)
+            choices.append(Choice(Unit.parse(unit), role, alpha, () if shift is None else tuple(shift.tolist())))
+        lacking = {"binding", "origin"} - set(about)
+    except (KeyError, TypeError, ValueError, UnitError) as error:
+        raise ArtefactError(f"{path} is damaged ({error!r}): write it again") from error
+    if lacking:
+        raise ArtefactError(f"{path} is damaged (it lacks its {', '.join(sorted(lacking))}): write it again")
     return tuple(choices), tensors, about

@@ -100,16 +100,23 @@ def cut(
 ) -> Selection:
     """Measure nested sets of a scored folder's best units jointly, under the mean mask, and select within the budgets.
 
-    `probe` and `costs` must hold rows that the ranking has not seen. `max_damage` is in nats, for each loss.
+    `probe` and `costs` must hold rows that the ranking has not seen. `max_damage` is in nats, for each loss. The means
+    are taken over all of these inputs together (`reference_of`).
     """
     folder = Path(folder)
     ranking = ranked(folder).head(largest)
     sizes = [size for size in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64, 96) if size <= len(ranking.units)]
-    measured = frontier(model, probe, ranking, Mask("mean"), costs=costs, sizes=sizes, progress=progress)
+    together = dict(costs=costs, reference=reference_of(probe, costs), progress=progress)
+    measured = frontier(model, probe, ranking, Mask("mean"), sizes=sizes, **together)
     measured.save(folder / "frontier.safetensors")
     selection = measured.select(max_damage=max_damage)
     selection.save(folder / "selection.safetensors")
     return selection
+
+
+def reference_of(probe: Probe, costs: Costs) -> Probe:
+    """The inputs over which mean masks take their means: the pairs' own and those that the losses are read on."""
+    return Probe(probe.examples + tuple(example for inputs, _ in costs.values() for example in inputs.examples))
 
 
 def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Report:

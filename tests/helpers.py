@@ -1,6 +1,7 @@
 """One table of tiny random models, a tiny tokenizer, and small probes, from which all test files draw."""
 
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -223,7 +224,9 @@ def hooked_transformer(name: str, dtype: torch.dtype = torch.float64) -> Any:
     }[name]  # fmt: skip
     tokenizer = make_tokenizer()
     config = HookedTransformerConfig(**shared, **own, d_vocab=len(tokenizer))
-    module = HookedTransformer(config, tokenizer=tokenizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        module = HookedTransformer(config, tokenizer=tokenizer)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for key, parameter in module.named_parameters():

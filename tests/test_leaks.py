@@ -32,7 +32,7 @@ GLOBAL_HOOKS = (
 
 
 def same_bits(one, other):
-    return torch.equal(one.contiguous().view(torch.uint8), other.contiguous().view(torch.uint8))
+    return torch.equal(one.flatten().view(torch.uint8), other.flatten().view(torch.uint8))
 
 
 @dataclass
@@ -357,10 +357,26 @@ def test_effects_are_those_of_the_model_with_the_users_own_hook(name, place):
     assert calls
     assert np.abs(got.clean - naive.clean).max() < 1e-9
     assert np.abs(got.dP - want).max() < 1e-9
+    hooked_before_loading = icp.load(module, make_tokenizer())
+    again = icp.measure(hooked_before_loading, make_probe(), units[-2:], whats, **QUIET)
+    assert np.abs(again.dP - want[-2:]).max() < 1e-9
     sets = [units[:4], units[4:8]]
     together = icp.measure_sets(model, make_probe(), sets, whats[1], batch_size=3, **QUIET)
     assert np.abs(together.dP - np.array([naive.joint(members, whats[1]) for members in sets])).max() < 1e-9
     handle.remove()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_block_is_left_out_unless_the_user_hooked_it(kind):
+    model = model_of(kind)
+    site = model.sites["blocks.1.mlp.hook_post"]
+    short = {name: model.additive_entrance(site) for name, site in model.sites.items()}
+    assert short == {name: site.additive_entrance for name, site in model.sites.items()}
+    assert short[site.name] == 2
+    with counting(model):
+        assert model.additive_entrance(site) is None
+        assert model.additive_entrance(model.sites["blocks.0.mlp.hook_post"]) == 1
+    assert model.additive_entrance(site) == 2
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from icp.probes import Probe
 from icp.properties import LogitDifference, NextTokenLoss, TaskLoss
 from icp.prune import prune
 from icp.selection import Choice, Selection
-from icp.steps import cut, report_of, score
+from icp.steps import cut, reference_of, report_of, score
 from icp.units import Unit
 
 RANDOM_CONTROLS = 5
@@ -54,12 +54,13 @@ def run_demo(folder: "str | Path" = "icp-demo", name: str = "smollm2", seed: int
     ]
     score(model, pairs[0], costs[0], folder, progress=progress)
     baseline = evaluate(model, neutral[1], ["next_token_loss"]).values[model.name]["next_token_loss"].mean()
-    budgets = {"neutral": 0.01 * float(baseline), "names": 0.05}
+    budgets = {"neutral": 0.01 * float(baseline), "names": 0.1}
     selection = cut(model, pairs[1], costs[1], folder, max_damage=budgets, progress=progress)
     pruned = prune(model, selection)
     pruned.save_pretrained(folder / "pruned")
 
-    result = _evaluate(model, pruned, selection, pairs, names[2], neutral[2], seed)
+    reference = reference_of(pairs[1], costs[1])
+    result = _evaluate(model, pruned, selection, reference, (pairs[2], names[2], neutral[2]), seed)
     result.save(folder / "evaluation.json")
     driven = drivers(model, pairs[0], selection.units[:6])
     driven.save(folder / "drivers.json")
@@ -77,18 +78,20 @@ def run_demo(folder: "str | Path" = "icp-demo", name: str = "smollm2", seed: int
 
 
 def _evaluate(
-    model: Model, pruned: Model, selection: Selection, pairs: tuple[Probe, ...], names: Probe, neutral: Probe, seed: int
+    model: Model, pruned: Model, selection: Selection, reference: Probe, held_out: tuple[Probe, Probe, Probe], seed: int
 ) -> Evaluation:
-    """Before, after and the controls on the reporting split; one model is held at a time beside the original."""
+    """Before, after and the controls on the reporting split; controls are hooked in, which is the same as cutting."""
     values = {
         "before": _measured(model, pairs[2], names, neutral),
         "after": _measured(pruned, pairs[2], names, neutral),
     }
-    for draw in range(RANDOM_CONTROLS):
-        control = matched_random(model, selection, seed=1000 * seed + draw)
-        values[f"random {draw + 1}"] = _measured(_masked(model, control, pairs[1]), pairs[2], names, neutral)
-    largest = _masked(model, largest_weights(model, selection), pairs[1])
-    values["largest weights"] = _measured(largest, pairs[2], names, neutral)
+    controls = {
+        f"random {draw + 1}": matched_random(model, selection, seed=1000 * seed + draw)
+        for draw in range(RANDOM_CONTROLS)
+    }
+    for label, units in (controls | {"largest weights": largest_weights(model, selection)}).items():
+        with _mean_masked(model, units, reference).applied(model):
+            values[label] = _measured(model, *held_out)
     return Evaluation(values)
 
 
@@ -99,11 +102,11 @@ def _measured(model: Model, pairs: Probe, names: Probe, neutral: Probe) -> dict[
     return found
 
 
-def _masked(model: Model, units: list[Unit], reference: Probe) -> Model:
-    """The same cut as the selection's, mean-folded over the same reference inputs, of other units."""
+def _mean_masked(model: Model, units: list[Unit], reference: Probe) -> Selection:
+    """Other units with the selection's intervention: the mean over the same reference inputs."""
     means = mean_values(model, units, reference)
     choices = tuple(Choice(unit, "prune", 0.0, tuple(values)) for unit, values in zip(units, means))
-    return prune(model, Selection(choices, model.binding, {"made": "control"}))
+    return Selection(choices, model.binding, {"made": "control"})
 
 
 def _count_by_kind(selection: Selection) -> dict[str, int]:
@@ -168,7 +171,7 @@ def notes(pairs: tuple[Probe, ...], names: tuple[Probe, ...], neutral: tuple[Pro
         f"Rank / select / report (seed {seed}): {sizes}. No template, occupation, name or sentence is in two of them.",
         f"Budgets on the selecting split: loss on neutral sentences at most {budgets['neutral']:.3f} nats a token up "
         f"(1%), loss of the right pronoun after a name at most {budgets['names']} nats up.",
-        "Masks are mean masks, one vector a unit, the mean over the tokens of the selecting split's sentences, folded "
-        "into biases. Controls are cut in the same way and matched in kind: as many heads for heads, neurons for neurons.",
+        "Masks are mean masks, one vector a unit, the mean over all tokens of the selecting split, folded into "
+        "biases. Controls are cut in the same way and matched in kind: as many heads for heads, neurons for neurons.",
         "The weights were dequantised from a 4-bit file, so figures differ from those of the original checkpoint.",
     ]

@@ -10,9 +10,22 @@ from icp.errors import ProbeError, UnitError
 from icp.interventions import CounterpartDonor, Donor, ExampleDonor, Intervention, MeanDonor, UnitDonor
 from icp.model import Batch, Model
 from icp.probes import Tokens
+from icp.properties import Property
 from icp.sites import Site, columns_of
 from icp.sweep.plan import Layout, Plan
 from icp.units import Unit
+
+
+class ReadsNothing(Property):
+    """For inputs that are run for their activations only: their texts, without a continuation."""
+
+    unit = ""
+
+    def targets(self, tokens, example, tokenizer):
+        return []
+
+    def of(self, logits, targets):
+        return logits[:, 0]
 
 
 class Means:

@@ -15,7 +15,7 @@ from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, Property
 from icp.sites import Site, columns_of
-from icp.sweep.donors import Donors, Means, donors_of, needed_sites
+from icp.sweep.donors import Donors, Means, ReadsNothing, donors_of, needed_sites
 from icp.sweep.exact import columns_needed, row_edits
 from icp.sweep.plan import Layout, Plan, Positions, require_finite
 from icp.units import Unit
@@ -63,7 +63,7 @@ def measure_sets(
             return SetEffects(np.zeros((len(sets), len(probe)), clean.cpu().numpy().dtype), clean.cpu().numpy())
         means = None
         if any(isinstance(donor, MeanDonor) for donor in donors):
-            told = tokens if reference is None else reference.tokenize(model.tokenizer, property)
+            told = tokens if reference is None else reference.tokenize(model.tokenizer, ReadsNothing())
             means = Means(model, told, needed_sites(model, [intervention], everyone), plan)
         columns = columns_needed(model, everyone, [intervention])
         start = min(model.sites[unit.site].start for unit in everyone)

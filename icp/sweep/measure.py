@@ -16,7 +16,7 @@ from icp.interventions import CounterpartDonor, Intervention, MeanDonor
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, PairGap, Property
-from icp.sweep.donors import Means, donors_of, needed_sites
+from icp.sweep.donors import Means, ReadsNothing, donors_of, needed_sites
 from icp.sweep.exact import exact_chunks
 from icp.sweep.linear import linear_batches
 from icp.sweep.plan import Layout, Plan, Positions
@@ -45,8 +45,9 @@ def measure(
 
     `property` is what P is (default: the logit difference of the probe's two answers). `method="linear"` gives
     first-order estimates of all units at the cost of one backward pass. `positions` are `"all"`, `"last"` or a span of
-    tokens. Mean masks take the mean over `reference` (default: the probe itself). With `store`, finished chunks are
-    kept in a zarr folder, and the same call resumes after a kill. `batch_size` is rows a forward pass.
+    tokens. Mean masks take the mean over the texts of `reference` (default: over the probe's own inputs). With `store`,
+    finished chunks are kept in a zarr folder, and the same call resumes after a kill. `batch_size` is rows a forward
+    pass.
 
     Raises `ProbeError` for inputs that cannot be measured, `UnitError` for units the model does not have,
     `ArtefactError` for a store of another measurement, `NotFiniteError` where the model returns NaN.
@@ -137,7 +138,7 @@ def _measure(
                 plan = Plan(batch_size or plan.batch_size, padding_side=padding_side)
             means = None
             if any(isinstance(donor, MeanDonor) for donor in donors):
-                told = tokens if reference is None else reference.tokenize(model.tokenizer, property)
+                told = tokens if reference is None else reference.tokenize(model.tokenizer, ReadsNothing())
                 means = Means(model, told, needed_sites(model, interventions, order), plan)
             clean = layout.clean(model, plan)
             total = _total(model, probe, property, plan, clean)

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from icp.errors import ArtefactError
+from icp.files import writing_folder
 
 FORMAT, VERSION = "icp-effects", 1
+MARKER = "zarr.json"
 
 
 class Store:
@@ -27,9 +29,7 @@ class Store:
     def create(
         cls, path: "str | Path", header: dict[str, Any], shape: tuple[int, int, int], dtype: str, chunk: int
     ) -> "Store":
-        """Open `path` if it holds the same measurement, else make it; the header is written last of all."""
-        import zarr
-
+        """Open `path` if it holds the same measurement, else make it."""
         path = Path(path)
         if path.exists():
             store = cls.open(path)
@@ -41,13 +41,25 @@ class Store:
                     "choose another path or delete it"
                 )
             return store
-        with _explained(path):
-            group = zarr.open_group(path, mode="w")
-            group.create_array("dP", shape=shape, chunks=(chunk, *shape[1:]), dtype=dtype, fill_value=float("nan"))
-            for name in ("clean", "total"):
-                group.create_array(name, shape=(shape[2],), chunks=(shape[2],), dtype=dtype, fill_value=float("nan"))
-            group.attrs.update({"format": FORMAT, "version": VERSION, "header": header})
-        return cls(group, path)
+        files: dict[str, Any] = {}
+        _created(files, header, shape, dtype, chunk)
+        _write(path, files)
+        return cls.open(path)
+
+    @staticmethod
+    def save(
+        path: "str | Path",
+        header: dict[str, Any],
+        dP: np.ndarray,
+        clean: np.ndarray,
+        total: np.ndarray,
+        chunk: int = 64,
+    ) -> None:
+        """Write a finished measurement, whole or not at all."""
+        files: dict[str, Any] = {}
+        group = _created(files, header, dP.shape, str(dP.dtype), chunk)
+        group["dP"][:], group["clean"][:], group["total"][:] = dP, clean, total
+        _write(path, files)
 
     @classmethod
     def open(cls, path: "str | Path") -> "Store":
@@ -55,16 +67,26 @@ class Store:
         import zarr
 
         path = Path(path)
+        if not (path / MARKER).is_file():
+            raise ArtefactError(f"{path} is not a store of effects: give a folder that icp.measure wrote")
         try:
             group = zarr.open_group(path, mode="r+")
             attributes = dict(group.attrs)
             missing = {"dP", "clean", "total"} - set(group.array_keys())
-        except (FileNotFoundError, ValueError, KeyError, json.JSONDecodeError, zarr.errors.GroupNotFoundError) as error:
-            raise ArtefactError(f"{path} is not a store of effects: give a folder that icp.measure wrote") from error
+        except (OSError, ValueError, KeyError, TypeError, zarr.errors.GroupNotFoundError) as error:
+            raise ArtefactError(
+                f"{path} is not a store of effects that can be read: it is damaged ({error})"
+            ) from error
         if attributes.get("format") != FORMAT or missing:
             raise ArtefactError(f"{path} is not a whole store of effects: it was cut short, or something else wrote it")
         if attributes.get("version") != VERSION:
             raise ArtefactError(f"{path} has version {attributes.get('version')}, this icp reads version {VERSION}")
+        labels = [len(attributes["header"][name]) for name in ("units", "interventions", "examples")]
+        if list(group["dP"].shape) != labels:
+            raise ArtefactError(
+                f"{path} holds effects of shape {group['dP'].shape}, its header labels {tuple(labels)} "
+                "[unit, intervention, example]: it is damaged"
+            )
         return cls(group, path)
 
     @property
@@ -97,6 +119,29 @@ class Store:
         """dP, clean and total as arrays."""
         with _explained(self.path):
             return self.group["dP"][:], self.group["clean"][:], self.group["total"][:]
+
+
+def _created(files: dict[str, Any], header: dict[str, Any], shape: tuple[int, int, int], dtype: str, chunk: int) -> Any:
+    """A group of empty arrays whose files are put into `files`."""
+    import zarr
+
+    group = zarr.open_group(zarr.storage.MemoryStore(files), mode="w")
+    group.create_array("dP", shape=shape, chunks=(chunk, *shape[1:]), dtype=dtype, fill_value=float("nan"))
+    for name in ("clean", "total"):
+        group.create_array(name, shape=(shape[2],), chunks=(shape[2],), dtype=dtype, fill_value=float("nan"))
+    group.attrs.update({"format": FORMAT, "version": VERSION, "header": header})
+    return group
+
+
+def _write(path: "str | Path", files: dict[str, Any]) -> None:
+    """Write a store's files, whole or not at all.
+
+    `zarr` itself writes from several threads, and goes on after one of them has failed.
+    """
+    with writing_folder(path, MARKER) as work:
+        for name, content in files.items():
+            (work / name).parent.mkdir(parents=True, exist_ok=True)
+            (work / name).write_bytes(content.to_bytes())
 
 
 @contextmanager

@@ -1,0 +1,128 @@
+"""Small artefacts made by hand, of a model that does not exist: 2 blocks, 3 heads and 4 neurons each."""
+
+import numpy as np
+
+import icp
+from icp.drivers import DrivingInput
+
+BINDING = {
+    "architecture": "layers 2, d_model 6, heads 3x2, d_mlp 4, vocab 11",
+    "tokenizer": "tokenizer-digest",
+    "weights": "weights-digest",
+}
+UNITS = [f"blocks.{layer}.attn.hook_z[{head}]" for layer in range(2) for head in range(3)]
+UNITS += [f"blocks.{layer}.mlp.hook_post[{neuron}]" for layer in range(2) for neuron in range(4)]
+TOTAL = np.array([2.0, -1.0, 3.0, -2.0])
+"""P(x') - P(x) of four pairs: the cue pushes P up in two of them and down in two."""
+
+
+def effects(dP, units=UNITS, interventions=("swap:counterpart",), total=TOTAL, clean=None, examples=None, **header):
+    """Effects around `dP` [unit, intervention, example]."""
+    dP = np.asarray(dP, dtype=float)
+    count = dP.shape[2]
+    examples = list(range(count)) if examples is None else examples
+    blank = {"counterpart": "y", "answers": [], "label": None, "template": None, "word": None, "group": None}
+    about = {
+        "units": [str(unit) for unit in units],
+        "interventions": list(interventions),
+        "examples": [{"text": f"text {i}", **blank} for i in examples],
+        "property": "LogitDifference()",
+        "unit_of_P": "logits",
+        "method": "exact",
+        "positions": "all",
+        "reference": None,
+        "dtype": "torch.float32",
+        "model": "nowhere",
+        "binding": BINDING,
+        "icp": icp.__version__,
+    } | header
+    clean = np.ones(count) if clean is None else np.asarray(clean, dtype=float)
+    return icp.Effects(dP, clean, np.asarray(total, dtype=float), about)
+
+
+def carrying(means, spread=0.1, **options):
+    """Indirect effects whose means towards x' are `means` [unit]; around them the four examples differ by `spread`."""
+    around = np.array([-1.5, -0.5, 0.5, 1.5]) * spread
+    towards = np.asarray(means, dtype=float)[:, None] + around
+    return effects((towards * np.sign(TOTAL))[:, None], **options)
+
+
+MEANS = np.array([0.5, -0.25, 0.1, 1.5, 0.02, -0.04, *np.linspace(-0.3, 0.4, 8)])
+"""The indirect effect of each of `UNITS`."""
+
+
+def estimates():
+    return carrying(MEANS * 1.1, method="linear")
+
+
+def exact(rows=(3, 0, 2, 13, 12, 11)):
+    rows = list(rows)
+    return carrying(MEANS[rows], units=[UNITS[row] for row in rows])
+
+
+def doses(alphas=(0.0, 0.5, 1.0, 2.0)):
+    """The gap under Scale(alpha), of two units that close a share of it in proportion to 1 - alpha."""
+    gap = np.array([2.0, -4.0, 3.0])
+    closed = np.array([0.5, 0.1])
+    dP = -closed[:, None, None] * (1 - np.array(alphas))[None, :, None] * gap
+    labels = [icp.Scale(alpha).label for alpha in alphas]
+    return effects(dP, UNITS[:2], labels, total=-2 * gap, clean=gap, property="PairGap(of_property=LogitDifference())")
+
+
+def cost(scale=0.01):
+    """The rise of a loss, one number a unit and example, first unit the dearest."""
+    rise = scale * np.arange(len(UNITS), 0, -1)[:, None, None] + np.array([-0.001, 0.0, 0.001])
+    about = {"property": "NextTokenLoss()", "unit_of_P": "nats per token"}
+    return effects(rise, interventions=("mask:mean",), total=np.full(3, np.nan), **about)
+
+
+def frontier():
+    gap = np.array([[2.0, -4.0, 3.0], [1.5, -2.0, 2.5], [1.0, -1.0, 1.0], [0.1, 0.2, 0.3]])
+    neutral = np.array([[3.0, 4.0], [3.01, 4.03], [3.1, 4.3], [4.0, 6.0]])
+    choices = tuple(icp.Choice(icp.Unit.parse(unit), "prune", 0.0, (0.5,)) for unit in UNITS[6:10])
+    origin = {"ranking": "indirect_effect", "intervention": "mask:mean", "property": "LogitDifference()", "pairs": 3}
+    costs = {"neutral": neutral, "names": neutral[:, ::-1] / 10}
+    return icp.Frontier((0, 1, 2, 4), gap, costs, choices, (4.0, 3.0, 2.0, 1.0), BINDING, origin)
+
+
+def selection(budget=0.25):
+    return frontier().select(max_damage=budget)
+
+
+def evaluation():
+    return icp.Evaluation(
+        {
+            "original": {"gap": np.array([3.0, 2.0, 4.0, 3.5]), "accuracy": np.array([1.0, 1.0, 0.0])},
+            "pruned": {"gap": np.array([1.0, 1.5, 2.0, 0.5]), "accuracy": np.array([1.0, 0.0, 0.0])},
+            "random units, seed 0": {"gap": np.array([3.1, 2.0, 3.9, 3.6]), "accuracy": np.array([1.0, 1.0, 0.0])},
+        }
+    )
+
+
+def drivers():
+    inputs = {
+        UNITS[3]: (DrivingInput("The nurse said", ("The", " nurse", " said"), (0.5, 4.0, 1.0)),),
+        UNITS[6]: (
+            DrivingInput("a\nb", ("a", "\n", "b"), (0.25, -2.0, 0.0)),
+            DrivingInput("c", ("c",), (1.0,)),
+        ),
+    }
+    return icp.Drivers(inputs, {"model": "nowhere", "binding": BINDING, "texts": 9})
+
+
+def everything():
+    """Every argument of `icp.report` but the title."""
+    return {
+        "summary": ["All units were ranked."],
+        "model_name": "nowhere-dequantised",
+        "estimates": estimates(),
+        "exact": exact(),
+        "doses": doses(),
+        "costs": {"neutral": cost()},
+        "frontier": frontier(),
+        "selection": selection(),
+        "evaluations": {"held-out pairs": evaluation()},
+        "drivers": drivers(),
+        "notes": ["One seed."],
+        "max_gap_left": 0.6,
+    }
