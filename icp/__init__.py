@@ -33,6 +33,6 @@ __all__ = [
     "Affine", "ArtefactError", "Choice", "ClassProbability", "Drivers", "Effects", "Evaluation", "Example", "Frontier",
     "IcpError", "Intervention", "LogLikelihood", "LogitDifference", "Mask", "Model", "ModelError", "NextTokenLoss",
     "NotFiniteError", "PairGap", "Probability", "Probe", "ProbeError", "Property", "PruneError", "Report", "Scale",
-    "Scores", "Selection", "SetEffects", "Swap", "TaskLoss", "Unit", "UnitError", "damage", "drivers", "evaluate", "frontier",
-    "indirect_effect", "load", "measure", "measure_sets", "prune", "report", "selectivity", "spuriousness",
+    "Scores", "Selection", "SetEffects", "Swap", "TaskLoss", "Unit", "UnitError", "damage", "drivers", "evaluate",
+    "frontier", "indirect_effect", "load", "measure", "measure_sets", "prune", "report", "selectivity", "spuriousness",
 ]  # fmt: skip

@@ -33,7 +33,7 @@ class Audit:
     def spearman(self) -> float:
         from scipy.stats import rankdata
 
-        return _correlation(self.estimate, self.exact)
+        return _correlation(rankdata(self.estimate), rankdata(self.exact))
 
     @property
     def pearson(self) -> float:

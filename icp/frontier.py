@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from icp.scores import Scores, standard_error
 from icp.selection import Choice, Selection, read_choices, write_choices
 from icp.sweep.donors import Means, ReadsNothing, needed_sites
 from icp.sweep.joint import measure_sets, require_disjoint
-from icp.sweep.plan import Plan
+from icp.sweep.plan import Plan, within_memory
 from icp.units import Unit
 
 if TYPE_CHECKING:
@@ -161,8 +162,8 @@ def frontier(
 
     The gap of `property` (default: the logit difference) is measured on `probe`; `costs` are losses by name, each with
     the inputs it is measured on (default: `{"task": (probe.balanced(), TaskLoss())}`). Mean masks take the mean over
-    `reference` (default: `probe`), and the very same constants are what a selection carries and `icp.prune` folds. The intervention must be one that weights can
-    carry: `Mask("zero")`, `Mask("mean")` or `Scale(alpha)`.
+    `reference` (default: `probe`), and the very same constants are what a selection carries and `icp.prune` folds. The
+    intervention must be one that weights can carry: `Mask("zero")`, `Mask("mean")` or `Scale(alpha)`.
     """
     affine = intervention.as_affine()
     if affine is None or affine.donor not in (None, MeanDonor()):
@@ -217,5 +218,5 @@ def mean_values(model: Model, units: list[Unit], reference: Probe) -> list[list[
     with model.frozen(), torch.no_grad():
         sites = needed_sites(model, [], units)
         longest = max(map(len, tokens.inputs))
-        means = Means(model, tokens, sites, Plan(max(1, 2048 // longest))).overall
+        means = within_memory(Plan(max(1, 2048 // longest)), partial(Means, model, tokens, sites))[0].overall
     return [means[unit.site][list(model.site(unit).columns(unit))].tolist() for unit in units]

@@ -6,10 +6,7 @@ Whatever is not marked as `Html` is escaped.
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from typing import Any
 
 
 class Html(str):
@@ -82,7 +79,7 @@ def folded(summary: Any, *content: Any) -> Html:
     return element("details", element("summary", summary), *content)
 
 
-def plot(name: str, figure: "Figure", caption: Any = "") -> Html:
+def plot(name: str, figure: Any, caption: Any = "") -> Html:
     """A plotly figure, drawn by the page's one copy of plotly.js when the page opens."""
     data = Html(figure.to_json().replace("<", "\\u003c"))
     height = f"min-height:{int(figure.layout.height)}px"
@@ -111,9 +108,9 @@ def page(title: str, subtitle: Any, sections: Sequence[Section]) -> str:
 
 
 def _scripts() -> str:
-    from plotly.offline import get_plotlyjs
+    from icp.plots import plotly_js
 
-    return f"<script>{get_plotlyjs()}</script>\n<script>{DRAW}</script>\n"
+    return f"<script>{plotly_js()}</script>\n<script>{DRAW}</script>\n"
 
 
 DRAW = """

@@ -9,6 +9,7 @@ from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from icp.audit import Audit, audit, paired, unit_means
@@ -35,6 +36,11 @@ METRICS = {
 }
 METRIC_UNITS = {"accuracy": "%", "task_loss": "nats", "next_token_loss": "nats per token"}
 KEPT, SAMPLED = 1000, 1500
+
+
+def plotly_js() -> str:
+    """The source of plotly.js, for a page that must not fetch it."""
+    return get_plotlyjs()
 
 
 def summary(evaluation: Evaluation, metric: str, level: float = 0.95) -> dict[str, tuple[float, float, float]]:

@@ -60,8 +60,8 @@ class Site:
         flat = unit.index[0] * self.unit_width + unit.index[1] if unit.kind == "value" else unit.index[0]
         return range(flat, flat + 1)
 
-    def hook(self, edit: Callable[[Values], Values | None], *, first: bool = False) -> RemovableHandle:
-        """Register `edit` on the module; it sees `[row, pos, width]` and returns a replacement, or None just to look."""
+    def hook(self, edit: Callable[[Values], Values | None]) -> RemovableHandle:
+        """Register `edit` on the module; it sees `[row, pos, width]` and returns a replacement, or None to look on."""
 
         def replaced(tensor: Tensor) -> Tensor | None:
             new = edit(tensor.flatten(2))
@@ -73,7 +73,7 @@ class Site:
                 new = replaced(args[0])
                 return None if new is None else (new, *args[1:])
 
-            return self.module.register_forward_pre_hook(pre, prepend=first)
+            return self.module.register_forward_pre_hook(pre)
 
         def post(module, args, output):
             if not isinstance(output, tuple):
@@ -81,7 +81,7 @@ class Site:
             new = replaced(output[0])
             return None if new is None else (new, *output[1:])
 
-        return self.module.register_forward_hook(post, prepend=first)
+        return self.module.register_forward_hook(post)
 
 
 def columns_of(sites: dict[str, Site], units: list[Unit], device: torch.device) -> Tensor:

@@ -293,12 +293,17 @@ def test_a_row_that_does_not_fit_the_live_module_is_refused(monkeypatch, changes
     assert not every_hook(module)
 
 
-def test_a_wrong_block_is_named(monkeypatch):
-    """Only the last block has something the row does not know of."""
+class Shifted(nn.Linear):
+    def forward(self, values):
+        return super().forward(values) + 1
+
+
+def test_a_wrong_block_is_named():
+    """Only the last block does something that the row does not know of."""
     module = BY_NAME["llama"].module()
-    module.model.layers[2].register_forward_hook(lambda m, args, output: output + 1)
+    module.model.layers[2].mlp.down_proj.__class__ = Shifted
     refused([FIT, "in block 2 the parts do not add up"], module, make_tokenizer())
-    assert len(every_hook(module)) == 1, "the caller's own hook stays"
+    assert not every_hook(module)
 
 
 @pytest.mark.parametrize(

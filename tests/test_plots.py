@@ -93,6 +93,8 @@ def test_the_frontier_shows_what_is_left_and_what_it_costs():
     left, names, neutral = (traces(figure, name=name)[0] for name in _panels(figure))
     assert list(left.x) == list(names.x) == [1, 2, 4]
     np.testing.assert_allclose(left.y, 100 * np.array([2.0, 1.0, 0.2]) / 3)
+    se = np.array([[1.5, 2.0, 2.5], [1.0, 1.0, 1.0], [0.1, 0.2, 0.3]]).std(1, ddof=1) / np.sqrt(3)
+    np.testing.assert_allclose(left.error_y.array, 100 * se / 3, atol=1e-12)
     by_title = {trace.name.split("<br>")[-1]: trace for trace in (names, neutral)}
     np.testing.assert_allclose(by_title["neutral"].y, [0.02, 0.2, 1.5])
     np.testing.assert_allclose(by_title["names"].y, [0.002, 0.02, 0.15])

@@ -6,6 +6,7 @@ import sys
 from html.parser import HTMLParser
 
 import numpy as np
+import plotly.graph_objects
 import pytest
 from artefacts import BINDING, MEANS, UNITS, carrying, cost, evaluation, everything, exact, frontier, selection
 
@@ -164,6 +165,12 @@ def test_hostile_text_stays_text():
         assert HOSTILE in hostile.sections[section], section
     data = [script for script in hostile.scripts if script.startswith('{"data"')]
     assert len(data) == 4 and not any("<" in script for script in data)
+
+
+def test_plot_data_cannot_close_its_script(monkeypatch):
+    monkeypatch.setattr(plotly.graph_objects.Figure, "to_json", lambda figure: f'{{"data": "{HOSTILE}"}}')
+    page = made()
+    assert not any(tag == "img" for tag, _ in page.elements)
 
 
 def test_a_cost_with_a_hostile_name_is_escaped_on_the_frontier():

@@ -82,8 +82,8 @@ def _evaluate(
 ) -> Evaluation:
     """Before, after and the controls on the reporting split; controls are hooked in, which is the same as cutting."""
     values = {
-        "before": _measured(model, pairs[2], names, neutral),
-        "after": _measured(pruned, pairs[2], names, neutral),
+        "before": _measured(model, *held_out),
+        "after": _measured(pruned, *held_out),
     }
     controls = {
         f"random {draw + 1}": matched_random(model, selection, seed=1000 * seed + draw)

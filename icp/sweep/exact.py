@@ -6,6 +6,7 @@ interventions and examples share a forward pass, and only the logits that P read
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -17,7 +18,7 @@ from icp.interventions import Intervention, UnitDonor
 from icp.model import Model
 from icp.sites import Site, columns_of
 from icp.sweep.donors import Donors, Means, donors_of
-from icp.sweep.plan import Layout, Plan, Positions, require_finite
+from icp.sweep.plan import Layout, Plan, Positions, require_finite, within_memory
 from icp.units import Unit
 
 CAPTURE_BYTES = 1 << 30
@@ -26,6 +27,7 @@ CAPTURE_BYTES = 1 << 30
 def exact_chunks(
     model: Model,
     layout: Layout,
+    clean: Tensor,
     units: list[Unit],
     interventions: list[Intervention],
     positions: Positions,
@@ -34,11 +36,10 @@ def exact_chunks(
     chunks: list[range],
     replan: Callable[[Plan], None],
 ) -> Iterator[tuple[range, np.ndarray]]:
-    """Yield (chunk, dP [unit, intervention, example]) for each chunk of `units`.
+    """Yield (chunk, dP [unit, intervention, example]) for each chunk of `units`; `clean` is P [example].
 
     Out of memory halves the batch: `replan` is told the new plan and the chunk is measured again.
     """
-    clean = layout.clean(model, plan)
     where = layout.where(positions)
     everything = torch.arange(layout.examples, device=model.device)
     while chunks:
@@ -46,21 +47,20 @@ def exact_chunks(
         inside = [u for chunk in group for u in units[chunk.start : chunk.stop]]
         columns = columns_needed(model, inside, interventions)
         entrances = sorted({e for u in inside for e in _entrances(model, model.sites[u.site], interventions)})
-        donors = Donors(model, layout, interventions, columns, means, plan, everything, entrances)
+
+        def lent(plan: Plan, columns=columns, entrances=entrances) -> Donors:
+            return Donors(model, layout, interventions, columns, means, plan, everything, entrances)
+
+        donors, fitting = within_memory(plan, lent)
         for chunk in group:
-            while True:
-                try:
-                    result = _chunk(model, layout, donors, units[chunk.start : chunk.stop], interventions, where, plan)
-                    break
-                except torch.OutOfMemoryError:
-                    if plan.batch_size == 1:
-                        raise
-                    plan = plan.halved()
-                    replan(plan)
+            mine = units[chunk.start : chunk.stop]
+            measured = partial(_chunk, model, layout, donors, mine, interventions, where)
+            result, fitting = within_memory(fitting, measured)
+            if fitting != plan:
+                plan = fitting
+                replan(plan)
             difference = result - clean
-            require_finite(
-                difference, lambda i, chunk=chunk: f"an input under an intervention on {units[chunk.start + i]}"
-            )
+            require_finite(difference, lambda i, mine=mine: f"an input under an intervention on {mine[i]}")
             yield chunk, difference.cpu().numpy()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from icp.properties import LogitDifference, Property
 from icp.sites import Site, columns_of
 from icp.sweep.donors import Donors, Means, ReadsNothing, donors_of, needed_sites
 from icp.sweep.exact import columns_needed, row_edits
-from icp.sweep.plan import Layout, Plan, Positions, require_finite
+from icp.sweep.plan import Layout, Plan, Positions, require_finite, within_memory
 from icp.units import Unit
 
 
@@ -57,31 +58,38 @@ def measure_sets(
         tokens.require_alignment()
     with model.frozen(), torch.no_grad():
         layout = Layout.of(model, tokens, "right")
-        plan = Plan(batch_size) if batch_size else Plan.default(layout, model.vocabulary_read(property))
-        clean = layout.clean(model, plan)
+        plan = Plan.default(layout, model.vocabulary_read(property)) if batch_size is None else Plan(batch_size)
+        clean, plan = within_memory(plan, partial(layout.clean, model))
         if not everyone:
             return SetEffects(np.zeros((len(sets), len(probe)), clean.cpu().numpy().dtype), clean.cpu().numpy())
         means = None
         if any(isinstance(donor, MeanDonor) for donor in donors):
             told = tokens if reference is None else reference.tokenize(model.tokenizer, ReadsNothing())
-            means = Means(model, told, needed_sites(model, [intervention], everyone), plan)
+            means, plan = within_memory(
+                plan, partial(Means, model, told, needed_sites(model, [intervention], everyone))
+            )
         columns = columns_needed(model, everyone, [intervention])
         start = min(model.sites[unit.site].start for unit in everyone)
-        result = clean.repeat(len(sets), 1)
-        parts = torch.arange(layout.examples, device=model.device).split(plan.batch_size)
-        with tqdm(
-            total=len(sets) * len(parts), unit="batch", desc="joint sets", disable=not progress, leave=False
-        ) as bar:
-            for examples in parts:
-                lent = Donors(model, layout, [intervention], columns, means, plan, examples, [start])
-                where = layout.where(positions)[examples]
-                for number, members in enumerate(sets):
-                    if members:
-                        edits = _edits(model, lent, members, intervention, examples, where)
-                        hidden = lent.hidden[start] if start else None
-                        with edited(edits):
-                            result[number, examples] = layout.value(model, examples, start=start, hidden=hidden)
-                    bar.update()
+
+        def measured(plan: Plan) -> Tensor:
+            result = clean.repeat(len(sets), 1)
+            parts = torch.arange(layout.examples, device=model.device).split(plan.batch_size)
+            with tqdm(
+                total=len(sets) * len(parts), unit="batch", desc="joint sets", disable=not progress, leave=False
+            ) as bar:
+                for examples in parts:
+                    lent = Donors(model, layout, [intervention], columns, means, plan, examples, [start])
+                    where = layout.where(positions)[examples]
+                    for number, members in enumerate(sets):
+                        if members:
+                            edits = _edits(model, lent, members, intervention, examples, where)
+                            hidden = lent.hidden[start] if start else None
+                            with edited(edits):
+                                result[number, examples] = layout.value(model, examples, start=start, hidden=hidden)
+                        bar.update()
+            return result
+
+        result, _ = within_memory(plan, measured)
         require_finite(result, lambda i: f"an input under a joint intervention on {len(sets[i])} units")
         return SetEffects((result - clean).cpu().numpy(), clean.cpu().numpy())
 

@@ -19,7 +19,7 @@ from icp.properties import LogitDifference, PairGap, Property
 from icp.sweep.donors import Means, ReadsNothing, donors_of, needed_sites
 from icp.sweep.exact import exact_chunks
 from icp.sweep.linear import linear_batches
-from icp.sweep.plan import Layout, Plan, Positions
+from icp.sweep.plan import Layout, Plan, Positions, within_memory
 from icp.sweep.store import Store
 from icp.units import Unit
 
@@ -61,10 +61,7 @@ def measure(
         padding_side=padding_side, progress=progress,
     )  # fmt: skip
     if isinstance(property, PairGap):
-        effects = _gap(model, probe, units, interventions, options | {"property": property.of_property})
-        if store is not None:
-            effects.save(store)
-        return effects
+        return _gap(model, probe, units, interventions, store, options)
     return _measure(model, probe, units, interventions, store=store, **options)
 
 
@@ -102,12 +99,27 @@ def _repeated(units: list[Unit]) -> Unit:
     return next(unit for unit in units if unit in seen or seen.add(unit))
 
 
-def _gap(model: Model, probe: Probe, units: list[Unit], interventions: list[Intervention], options: dict) -> Effects:
-    """P(x) - P(x'), with the intervention in both runs: two measurements, subtracted."""
+def _gap(
+    model: Model, probe: Probe, units: list[Unit], interventions: list[Intervention], store: "str | Path | None",
+    options: dict,
+) -> Effects:  # fmt: skip
+    """P(x) - P(x'), with the same intervention in both runs: two measurements, subtracted."""
+    property, reference = options["property"], options["reference"]
+    header = _header(model, probe, units, interventions, property, options["method"], options["positions"], reference)
+    sink = None
+    if store is not None:
+        shape = (len(units), len(interventions), len(probe))
+        sink = Store.create(store, header, shape, str(_numpy_dtype(model)), len(units))
+        if sink.done(range(len(units))):
+            return Effects(*sink.read(), header)
+    options = options | {"property": property.of_property, "reference": probe if reference is None else reference}
     one = _measure(model, probe, units, interventions, store=None, **options)
     other = _measure(model, probe.swapped(), units, interventions, store=None, **options)
-    header = one.header | {"property": f"PairGap({one.header['property']})"}
-    return Effects(one.dP - other.dP, one.clean - other.clean, -2 * (one.clean - other.clean), header)
+    effects = Effects(one.dP - other.dP, one.clean - other.clean, -2 * (one.clean - other.clean), header)
+    if sink is not None:
+        sink.write(range(len(units)), effects.dP)
+        sink.write_examples(effects.clean, effects.total)
+    return effects
 
 
 def _measure(
@@ -135,13 +147,17 @@ def _measure(
             layout = Layout.of(model, tokens, padding_side)
             plan = Plan.default(layout, model.vocabulary_read(property))
             if batch_size is not None or padding_side != "right":
-                plan = Plan(batch_size or plan.batch_size, padding_side=padding_side)
-            means = None
-            if any(isinstance(donor, MeanDonor) for donor in donors):
-                told = tokens if reference is None else reference.tokenize(model.tokenizer, ReadsNothing())
-                means = Means(model, told, needed_sites(model, interventions, order), plan)
-            clean = layout.clean(model, plan)
-            total = _total(model, probe, property, plan, clean)
+                plan = Plan(plan.batch_size if batch_size is None else batch_size, padding_side=padding_side)
+
+            def prepared(plan: Plan) -> tuple[Means | None, torch.Tensor, np.ndarray]:
+                means = None
+                if any(isinstance(donor, MeanDonor) for donor in donors):
+                    told = tokens if reference is None else reference.tokenize(model.tokenizer, ReadsNothing())
+                    means = Means(model, told, needed_sites(model, interventions, order), plan)
+                clean = layout.clean(model, plan)
+                return means, clean, _total(model, probe, property, plan, clean)
+
+            (means, clean, total), plan = within_memory(plan, prepared)
         header = _header(model, probe, order, interventions, property, method, positions, reference)
         shape = (len(order), len(interventions), len(probe))
         sink = None
@@ -153,7 +169,7 @@ def _measure(
             if method == "linear":
                 dP = _linear(model, layout, order, interventions, positions, means, plan, sink, bar)
             else:
-                dP = _exact(model, layout, order, interventions, positions, means, plan, sink, bar)
+                dP = _exact(model, layout, clean, order, interventions, positions, means, plan, sink, bar)
     if order != units:
         place = {unit: index for index, unit in enumerate(order)}
         dP = dP[[place[unit] for unit in units]]
@@ -165,17 +181,23 @@ def _linear(model, layout, units, interventions, positions, means, plan, sink, b
     everything = range(len(units))
     if sink is not None and sink.done(everything):
         return sink.read()[0]
-    dP = np.empty((len(units), len(interventions), layout.examples), dtype=_numpy_dtype(model))
-    for examples, values in linear_batches(model, layout, units, interventions, positions, means, plan):
-        dP[:, :, examples.cpu().numpy()] = values
-        bar.update(len(units) * len(examples) / layout.examples)
+
+    def estimated(plan: Plan) -> np.ndarray:
+        dP = np.empty((len(units), len(interventions), layout.examples), dtype=_numpy_dtype(model))
+        bar.reset()
+        for examples, values in linear_batches(model, layout, units, interventions, positions, means, plan):
+            dP[:, :, examples.cpu().numpy()] = values
+            bar.update(len(units) * len(examples) / layout.examples)
+        return dP
+
+    dP, plan = within_memory(plan, estimated)
     if sink is not None:
         sink.note(repr(plan))
         sink.write(everything, dP)
     return dP
 
 
-def _exact(model, layout, units, interventions, positions, means, plan, sink, bar) -> np.ndarray:
+def _exact(model, layout, clean, units, interventions, positions, means, plan, sink, bar) -> np.ndarray:
     chunks = [range(s, min(s + plan.unit_chunk, len(units))) for s in range(0, len(units), plan.unit_chunk)]
     todo = chunks if sink is None else [chunk for chunk in chunks if not sink.done(chunk)]
     bar.update(len(units) - sum(map(len, todo)))
@@ -184,7 +206,7 @@ def _exact(model, layout, units, interventions, positions, means, plan, sink, ba
     dP = np.empty((len(units), len(interventions), layout.examples), dtype=_numpy_dtype(model))
     with torch.no_grad():
         for chunk, values in exact_chunks(
-            model, layout, units, interventions, positions, means, plan, todo, lambda new: note(repr(new))
+            model, layout, clean, units, interventions, positions, means, plan, todo, lambda new: note(repr(new))
         ):
             dP[chunk.start : chunk.stop] = values
             if sink is not None:

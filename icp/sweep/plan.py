@@ -1,6 +1,8 @@
 """How a measurement is laid out: padding, rows a forward pass, and which logits its rows read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,6 +15,7 @@ from icp.probes import Tokens
 from icp.properties import Bound
 
 Positions = str | tuple[int, int]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,20 @@ class Plan:
 
     def halved(self) -> "Plan":
         return replace(self, batch_size=self.batch_size // 2)
+
+
+def within_memory(plan: Plan, attempt: Callable[[Plan], T]) -> tuple[T, Plan]:
+    """`attempt(plan)` and the plan that went through: the batch is halved as often as memory runs out.
+
+    Raises `torch.OutOfMemoryError` where not even one row fits.
+    """
+    while True:
+        try:
+            return attempt(plan), plan
+        except torch.OutOfMemoryError:
+            if plan.batch_size == 1:
+                raise
+        plan = plan.halved()
 
 
 @dataclass(frozen=True, eq=False)

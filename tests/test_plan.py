@@ -1,0 +1,286 @@
+"""Contract 7: batch size, unit order and resume point do not matter; a plan repeated gives the same bits."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from helpers import BY_NAME, make_probe, make_tokenizer, some_units
+
+import icp
+from icp.sweep.plan import Plan
+from icp.sweep.store import Store
+
+CASE = BY_NAME["qwen2"]
+WHATS = [icp.Mask("mean"), icp.Swap("counterpart")]
+ROWS_A_UNIT = len(WHATS) * len(make_probe())
+QUIET = {"progress": False}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return CASE.model()
+
+
+@pytest.fixture(scope="module")
+def units(model):
+    """96 neurons and 50 dimensions: two full chunks of 64 and a rest."""
+    found = [*model.units("neuron"), *model.units("resid", layers=[1]), *model.units("embed")[:18]]
+    assert len(found) == 146
+    return found
+
+
+@contextmanager
+def passes(model, at=None, error=None):
+    """Count forward passes; raise `error` at pass number `at`."""
+    counted = []
+
+    def count(module, args, kwargs):
+        counted.append(kwargs["input_ids"].shape[0])
+        if at is not None and len(counted) == at:
+            raise error
+
+    handle = model.module.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        yield counted
+    finally:
+        handle.remove()
+
+
+def plans(path):
+    return Store.open(path).group.attrs["plans"]
+
+
+@pytest.mark.parametrize("method", ("exact", "linear"))
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
+def test_batch_size_does_not_matter(dtype, method):
+    model = CASE.model(dtype)
+    kept = [
+        icp.measure(model, make_probe(), some_units(CASE), WHATS, method=method, batch_size=size, **QUIET).dP
+        for size in (1, 2, 3, 5, 64, None)
+    ]
+    atol = 1e-12 if dtype == torch.float64 else 1e-5
+    for dP in kept[1:]:
+        assert np.abs(dP - kept[0]).max() < atol
+    assert np.abs(kept[0]).max() > 0.01
+
+
+@pytest.mark.parametrize("size", (1, 3, None))
+def test_batch_size_is_the_number_of_rows_in_a_pass(model, units, size):
+    with passes(model) as counted:
+        icp.measure(model, make_probe(), units[:40], WHATS, batch_size=size, **QUIET)
+    assert max(counted) == (size or 2048 // 8)
+
+
+@pytest.mark.parametrize("method", ("exact", "linear"))
+def test_unit_order_does_not_matter(model, units, method):
+    mixed = [*units[60:70], *model.units("head", "value", layers=[0, 2]), *model.units("embed")[:3]]
+    shuffled = [mixed[i] for i in np.random.default_rng(0).permutation(len(mixed))]
+    assert shuffled != mixed
+    one = icp.measure(model, make_probe(), mixed, WHATS, method=method, **QUIET)
+    other = icp.measure(model, make_probe(), shuffled, WHATS, method=method, **QUIET)
+    assert other.units == shuffled
+    assert other.header["units"] == [str(unit) for unit in shuffled]
+    place = [shuffled.index(unit) for unit in mixed]
+    assert np.array_equal(other.dP[place], one.dP)
+    alone = icp.measure(model, make_probe(), mixed[5:6], WHATS, method=method, **QUIET)
+    assert np.abs(alone.dP[0] - one.dP[5]).max() < 1e-12
+
+
+@pytest.mark.parametrize("method", ("exact", "linear"))
+@pytest.mark.parametrize("name", ("llama", "gpt2"))
+def test_a_plan_repeated_gives_the_same_bits(name, method):
+    for batch_size in (3, None):
+        for positions in ("all", "last"):
+            kept = [
+                icp.measure(
+                    BY_NAME[name].model(torch.float32), make_probe(), some_units(CASE), WHATS, method=method,
+                    positions=positions, batch_size=batch_size, **QUIET,
+                ).dP
+                for _ in range(2)
+            ]  # fmt: skip
+            assert np.array_equal(*kept)
+
+
+def test_a_joint_measurement_repeated_gives_the_same_bits_at_any_batch_size(model):
+    sets = [some_units(CASE)[:4], some_units(CASE)[4:8]]
+    kept = [icp.measure_sets(model, make_probe(), sets, icp.Mask("mean"), batch_size=3, **QUIET).dP for _ in range(2)]
+    assert np.array_equal(*kept)
+    for batch_size in (1, None):
+        got = icp.measure_sets(model, make_probe(), sets, icp.Mask("mean"), batch_size=batch_size, **QUIET).dP
+        assert np.abs(got - kept[0]).max() < 1e-12
+
+
+@pytest.mark.parametrize("chunks", (0, 1, 2))
+def test_an_interrupted_sweep_goes_on_where_it_stopped(model, units, chunks, tmp_path):
+    """Finished chunks are read, not measured again, and the numbers are those of a sweep that ran through."""
+    options = dict(batch_size=4, **QUIET)
+    with passes(model) as through:
+        want = icp.measure(model, make_probe(), units, WHATS, store=tmp_path / "through", **options)
+    chunk = 64 * ROWS_A_UNIT // 4
+    rest = (146 - 128) * ROWS_A_UNIT // 4
+    before = len(through) - 2 * chunk - rest
+    assert 0 < before < 20
+    with passes(model, at=before + chunks * chunk + 3, error=KeyboardInterrupt("stop")):
+        with pytest.raises(KeyboardInterrupt, match="stop"):
+            icp.measure(model, make_probe(), units, WHATS, store=tmp_path / "sweep", **options)
+    stored = Store.open(tmp_path / "sweep")
+    assert [stored.done(range(s, min(s + 64, 146))) for s in (0, 64, 128)] == [c < chunks for c in range(3)]
+    with pytest.raises(icp.ArtefactError, match=f"is unfinished: {146 - 64 * chunks} of 146 units are missing; rerun"):
+        icp.Effects.load(tmp_path / "sweep")
+    with passes(model) as resumed:
+        got = icp.measure(model, make_probe(), units, WHATS, store=tmp_path / "sweep", **options)
+    assert len(resumed) == len(through) - chunks * chunk
+    assert np.array_equal(got.dP, want.dP)
+    assert np.array_equal(icp.Effects.load(tmp_path / "sweep").dP, want.dP)
+    with passes(model) as again:
+        assert np.array_equal(
+            icp.measure(model, make_probe(), units, WHATS, store=tmp_path / "sweep", **options).dP, want.dP
+        )
+    assert len(again) < before
+
+
+def test_a_sweep_that_goes_on_with_another_plan_agrees_and_records_both(model, units, tmp_path):
+    want = icp.measure(model, make_probe(), units, WHATS, batch_size=4, **QUIET)
+    with passes(model, at=200, error=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        icp.measure(model, make_probe(), units, WHATS, batch_size=4, store=tmp_path / "sweep", **QUIET)
+    shuffled = units[::-1]
+    got = icp.measure(model, make_probe(), shuffled, WHATS, batch_size=7, store=tmp_path / "sweep", **QUIET)
+    assert np.abs(got.dP - want.dP[::-1]).max() < 1e-12
+    assert plans(tmp_path / "sweep") == [repr(Plan(4)), repr(Plan(7))]
+
+
+@pytest.mark.parametrize("method", ("exact", "linear"))
+@pytest.mark.parametrize("property", (icp.LogitDifference(), icp.PairGap()), ids=lambda p: p.label)
+def test_a_finished_store_is_read_and_needs_no_model(model, property, method, tmp_path):
+    options = dict(property=property, method=method, store=tmp_path / "effects", **QUIET)
+    got = icp.measure(model, make_probe(), some_units(CASE), WHATS, **options)
+    loaded = icp.Effects.load(tmp_path / "effects")
+    order = [loaded.units.index(unit) for unit in got.units]
+    assert np.array_equal(loaded.dP[order], got.dP)
+    assert np.array_equal(loaded.clean, got.clean)
+    assert np.array_equal(loaded.total, got.total)
+    assert loaded.header | {"units": None} == got.header | {"units": None}
+    again = icp.measure(model, make_probe(), some_units(CASE), WHATS, **options)
+    assert np.array_equal(again.dP, got.dP)
+    assert again.units == got.units
+
+
+@contextmanager
+def out_of_memory(model, over):
+    """Passes of more than `over` rows do not fit."""
+    fitted = []
+
+    def check(module, args, kwargs):
+        rows = kwargs["input_ids"].shape[0]
+        if rows > over:
+            raise torch.OutOfMemoryError(f"{rows} rows do not fit")
+        fitted.append(rows)
+
+    handle = model.module.register_forward_pre_hook(check, with_kwargs=True)
+    try:
+        yield fitted
+    finally:
+        handle.remove()
+
+
+def test_out_of_memory_once_in_the_middle_writes_a_new_plan(model, units, tmp_path):
+    want = icp.measure(model, make_probe(), units, WHATS, batch_size=16, **QUIET)
+    with passes(model, at=40, error=torch.OutOfMemoryError("full")) as counted:
+        got = icp.measure(model, make_probe(), units, WHATS, batch_size=16, store=tmp_path / "effects", **QUIET)
+    assert counted[39] == 16
+    assert max(counted[40:]) == 8
+    assert plans(tmp_path / "effects") == [repr(Plan(16)), repr(Plan(8))]
+    assert np.abs(got.dP - want.dP).max() < 1e-12
+    assert np.array_equal(icp.Effects.load(tmp_path / "effects").dP, got.dP)
+
+
+@pytest.mark.parametrize("over", (1, 2, 3))
+@pytest.mark.parametrize("method", ("exact", "linear"))
+def test_whatever_runs_out_of_memory_is_done_with_smaller_batches(model, method, over, tmp_path):
+    """The clean pass, the means, the counterparts and the edited rows alike."""
+    options = dict(method=method, batch_size=4)
+    want = icp.measure(model, make_probe(), some_units(CASE), WHATS, **options, **QUIET)
+    with out_of_memory(model, over) as fitted:
+        got = icp.measure(model, make_probe(), some_units(CASE), WHATS, store=tmp_path / "e", **options, **QUIET)
+    assert max(fitted) == (2 if over == 3 else over)
+    assert np.abs(got.dP - want.dP).max() < 1e-12
+    assert plans(tmp_path / "e")[-1] == repr(Plan(max(fitted)))
+
+
+def test_sets_and_metrics_that_run_out_of_memory_are_done_with_smaller_batches(model):
+    sets = [some_units(CASE)[:4], some_units(CASE)[4:8]]
+    want = icp.measure_sets(model, make_probe(), sets, icp.Mask("mean"), **QUIET)
+    evaluated = icp.evaluate(model, make_probe()).values[model.name]
+    with out_of_memory(model, 2):
+        got = icp.measure_sets(model, make_probe(), sets, icp.Mask("mean"), **QUIET)
+        again = icp.evaluate(model, make_probe()).values[model.name]
+    assert np.abs(got.dP - want.dP).max() < 1e-12
+    for metric, values in evaluated.items():
+        assert np.abs(again[metric] - values).max() < 1e-12
+
+
+@pytest.mark.parametrize("method", ("exact", "linear"))
+def test_where_not_one_row_fits_the_error_stays(model, method):
+    with out_of_memory(model, 0), pytest.raises(torch.OutOfMemoryError, match="1 rows do not fit"):
+        icp.measure(model, make_probe(), some_units(CASE), WHATS, method=method, batch_size=4, **QUIET)
+
+
+def other_probe():
+    examples = make_probe().examples
+    return icp.Probe((replace(examples[0], text="The old nurse said that"), *examples[1:]))
+
+
+@pytest.mark.parametrize("method", ("exact", "linear"))
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("property", {"property": icp.TaskLoss()}),
+        ("property", {"property": icp.PairGap()}),
+        ("positions", {"positions": "last"}),
+        ("reference", {"reference": icp.Probe.from_texts(["It was late"])}),
+        ("interventions", {"interventions": [icp.Mask("zero"), icp.Swap("counterpart")]}),
+        ("units", {"units": some_units(CASE)[1:]}),
+        ("examples", {"probe": other_probe()}),
+        ("binding", {"model": CASE.model(seed=1)}),
+        ("dtype", {"model": CASE.model(torch.float32)}),
+        ("method", {"method": None}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_store_of_another_measurement_is_refused_naming_what_differs(model, method, what, change, tmp_path):
+    path = tmp_path / "effects"
+    call = dict(
+        model=model, probe=make_probe(), units=some_units(CASE), interventions=WHATS, method=method, store=path, **QUIET
+    )
+    kept = icp.measure(**call)
+    if what == "method":
+        change = {"method": "linear" if method == "exact" else "exact"}
+    with pytest.raises(icp.ArtefactError) as raised:
+        icp.measure(**call | change)
+    message = str(raised.value)
+    assert str(path) in message
+    assert "holds another measurement: it differs in" in message
+    assert what in message.split("(")[0]
+    assert "choose another path or delete it" in message
+    assert np.array_equal(np.sort(icp.Effects.load(path).dP, axis=0), np.sort(kept.dP, axis=0)), "the store was touched"
+
+
+def test_a_plan_of_no_rows_is_refused(model):
+    for rows in (-1, 0):
+        with pytest.raises(icp.ProbeError, match=f"batch_size and unit_chunk are at least 1, got {rows} and 64"):
+            icp.measure(model, make_probe(), some_units(CASE), WHATS, batch_size=rows, **QUIET)
+        with pytest.raises(icp.ProbeError, match=f"batch_size and unit_chunk are at least 1, got {rows} and 64"):
+            icp.measure_sets(model, make_probe(), [some_units(CASE)[:2]], WHATS[0], batch_size=rows, **QUIET)
+
+
+def test_a_model_loaded_again_resumes_the_same_store(model, tmp_path):
+    """Nothing in a store depends on the session that wrote it."""
+    options = dict(store=tmp_path / "effects", **QUIET)
+    one = icp.measure(model, make_probe(), some_units(CASE), WHATS, **options)
+    fresh = icp.load(CASE.module(), make_tokenizer())
+    with passes(fresh) as counted:
+        other = icp.measure(fresh, make_probe(), some_units(CASE), WHATS, **options)
+    assert np.array_equal(one.dP, other.dP)
+    assert len(counted) < 5
