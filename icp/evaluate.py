@@ -31,11 +31,11 @@ class Evaluation:
     values: dict[str, dict[str, np.ndarray]]
 
     def table(self, level: float = 0.95) -> "pandas.DataFrame":
-        """One row a model and metric: the mean over examples, its t-interval at `level`, and the count."""
+        """One row a model and metric: the mean over examples, its interval at `level` (Wilson's for accuracy), and n."""
         import pandas
 
         rows = [
-            {"model": model, "metric": metric, **_summary(values, level)}
+            {"model": model, "metric": metric, **(_share if metric == "accuracy" else _mean)(values, level)}
             for model, metrics in self.values.items()
             for metric, values in metrics.items()
         ]
@@ -50,7 +50,7 @@ class Evaluation:
                 raise IcpError(f"no model {name!r} was evaluated: there are {', '.join(self.values)}")
         rows: dict[str, dict[str, float]] = {}
         for metric, old in self.values[before].items():
-            rows[metric] = _summary(self.values[after][metric] - old, level)
+            rows[metric] = _mean(self.values[after][metric] - old, level)
             rows[metric]["relative"] = rows[metric]["mean"] / old.mean() if old.mean() else float("nan")
         return pandas.DataFrame(rows).T.rename_axis("metric")
 
@@ -154,7 +154,16 @@ class _Margin(TaskLoss):
         return picked[:, 0] - picked[:, 1:].amax(1)
 
 
-def _summary(values: np.ndarray, level: float) -> dict[str, float]:
+def _share(values: np.ndarray, level: float) -> dict[str, float]:
+    """A share of right answers with its Wilson interval, which stays between 0 and 1 and has a width at both ends."""
+    from scipy.stats import binomtest
+
+    low, high = binomtest(int(values.sum()), len(values)).proportion_ci(level, "wilson")
+    return {"mean": float(values.mean()), "low": float(low), "high": float(high), "n": len(values)}
+
+
+def _mean(values: np.ndarray, level: float) -> dict[str, float]:
+    """A mean with its t-interval; NaN where there is one example."""
     from scipy.stats import t
 
     count, mean = len(values), float(values.mean())

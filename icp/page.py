@@ -170,13 +170,13 @@ h3 small { display: block; font-weight: 400; font-size: 0.85em; color: var(--sof
 .legend { display: inline-flex; align-items: center; gap: 8px; color: var(--soft); font-size: 0.85rem; }
 .legend i { display: inline-block; width: 120px; height: 11px; border: 1px solid var(--line); border-radius: 2px; }
 .tokens span, .legend i, .tile, .warning { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
-@media (min-width: 901px) { td .address { white-space: nowrap; } }
+@media (min-width: 901px) { td .address { white-space: nowrap; } td .address wbr { display: none; } }
 @media (max-width: 900px) { table { font-size: 0.85rem; } th, td { padding-right: 8px; }
   th.number, td.number { padding-left: 8px; } }
 @media (max-width: 640px) { main { padding: 24px 16px 60px; } h1 { font-size: 1.6rem; } }
 @media print {
   main { max-width: none; padding: 0; } nav, .modebar { display: none !important; }
   section { border-top: none; margin-top: 24px; } figure, tr, .card, .tile { break-inside: avoid; }
-  h2, h3 { break-after: avoid; } body { font-size: 12px; }
+  h2, h3 { break-after: avoid; } html { font-size: 13px; } body { font-size: 1rem; }
 }
 """

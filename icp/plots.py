@@ -44,13 +44,13 @@ def plotly_js() -> str:
 
 
 def summary(evaluation: Evaluation, metric: str, level: float = 0.95) -> dict[str, tuple[float, float, float]]:
-    """Each model's mean and interval as they are shown: accuracy in percent, and no interval beyond 0 and 100."""
+    """Each model's mean and interval as they are shown: accuracy in percent."""
     table = evaluation.table(level).loc[metric]
     found = {}
     for model in evaluation.values:
         mean, low, high = (float(table.loc[model, column]) for column in ("mean", "low", "high"))
         if metric == "accuracy":
-            mean, low, high = 100 * mean, 100 * max(0.0, low), 100 * min(1.0, high)
+            mean, low, high = 100 * mean, 100 * low, 100 * high
         found[model] = (mean, low, high)
     return found
 

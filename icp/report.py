@@ -129,7 +129,7 @@ def _provenance(
         "positions": lambda e: e.header["positions"],
         "mean taken over": _mean_of,
         "dtype": lambda e: e.header["dtype"].removeprefix("torch."),
-        "measured with": lambda e: f"icp {e.header['icp']}",
+        "measured with": lambda e: ", ".join(f"{name} {number}" for name, number in e.header["versions"].items()),
     }
     rows = [[name, *(show(effects) for effects in measured.values())] for name, show in fields.items()]
     facts: list[list[Any]] = [["model", model_name]] if model_name else []

@@ -32,8 +32,8 @@ def results(
         from icp.plots import before_after
 
         caption = (
-            "Means over examples with 95% t-intervals; the dotted line is the first model's mean. Two models' "
-            "intervals may overlap although the change between them, paired example by example in the table, is clear "
+            "Means over examples with 95% intervals (Wilson's for accuracy, else t); the dotted line is the first "
+            "model's mean. Two models' intervals may overlap although the change between them, paired example by example in the table, is clear "
             "of zero."
         )
         body += [

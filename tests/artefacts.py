@@ -34,7 +34,7 @@ def effects(dP, units=UNITS, interventions=("swap:counterpart",), total=TOTAL, c
         "dtype": "torch.float32",
         "model": "nowhere",
         "binding": BINDING,
-        "icp": icp.__version__,
+        "versions": {"icp": icp.__version__},
     } | header
     clean = np.ones(count) if clean is None else np.asarray(clean, dtype=float)
     return icp.Effects(dP, clean, np.asarray(total, dtype=float), about)

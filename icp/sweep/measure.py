@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -247,7 +248,7 @@ def _header(model, probe, units, interventions, property, method, positions, ref
         "dtype": str(model.dtype),
         "model": model.name,
         "binding": model.binding,
-        "icp": __version__,
+        "versions": {"icp": __version__, "torch": torch.__version__, "transformers": version("transformers")},
     }
 
 
