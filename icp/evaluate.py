@@ -31,7 +31,7 @@ class Evaluation:
     values: dict[str, dict[str, np.ndarray]]
 
     def table(self, level: float = 0.95) -> "pandas.DataFrame":
-        """One row a model and metric: the mean over examples, its interval at `level` (Wilson's for accuracy), and n."""
+        """One row a model and metric: the mean over examples, its interval (Wilson's for accuracy), and the count."""
         import pandas
 
         rows = [

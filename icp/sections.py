@@ -33,8 +33,8 @@ def results(
 
         caption = (
             "Means over examples with 95% intervals (Wilson's for accuracy, else t); the dotted line is the first "
-            "model's mean. Two models' intervals may overlap although the change between them, paired example by example in the table, is clear "
-            "of zero."
+            "model's mean. Two models' intervals may overlap although the change between them, paired example by "
+            "example in the table, is clear of zero."
         )
         body += [
             _tiles(evaluations, unit_of_P),

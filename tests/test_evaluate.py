@@ -89,6 +89,18 @@ def test_intervals_are_t_intervals_of_the_mean(level):
     assert (row["mean"], row["low"], row["high"], row["n"]) == pytest.approx((values.mean(), low, high, 5))
 
 
+@pytest.mark.parametrize(("right", "count"), [(0, 5), (3, 7), (20, 20)])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_accuracy_has_a_wilson_interval(right, count, level):
+    values = np.array([1.0] * right + [0.0] * (count - right))
+    row = icp.Evaluation({"m": {"accuracy": values}}).table(level).loc[("accuracy", "m")]
+    share, z = right / count, stats.norm.ppf(0.5 + level / 2)
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx((share, centre - half, centre + half), abs=1e-12)
+    assert 0 <= row["low"] < row["high"] <= 1
+
+
 def test_a_change_is_paired_example_by_example():
     """Example by example the second model is 0.1 better: the interval is narrow though the values are far apart."""
     before = np.array([1.0, 5.0, 9.0, 13.0])

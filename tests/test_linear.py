@@ -24,24 +24,35 @@ EVERY += [("bridge", "llama"), ("bridge", "gpt2"), *(("hooked_transformer", name
 QUIET = {"progress": False}
 
 
+class Float64RMSNorm(nn.Module):
+    """Llama's norm without its detour through float32, whose rounding finite differences would see."""
+
+    def forward(self, hidden):
+        return self.weight * hidden * (hidden.square().mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()
+
+
 def model_of(kind, name):
     if kind == "hooked_transformer":
         return icp.load(hooked_transformer(name))
     module = BY_NAME[name].module()
+    for part in module.modules():
+        if type(part).__name__.endswith("RMSNorm"):
+            part.__class__ = Float64RMSNorm
     return icp.load(module if kind == "transformers" else bridged(module, make_tokenizer()), make_tokenizer())
 
 
-def slope(model, units, step=0.05, **options):
+def slope(model, units, step, **options):
     """dP/d alpha of `Scale(alpha)` at 1: central differences of fourth order, from exact effects."""
     scales = [icp.Scale(1 + factor * step) for factor in (-2, -1, 1, 2)]
     a, b, c, d = (icp.measure(model, make_probe(), units, scales, **options, **QUIET).dP[:, i] for i in range(4))
     return (a - 8 * b + 8 * c - d) / (12 * step)
 
 
-def agree(estimates, differences, relative=1e-3):
-    """Within 1e-3 relative; differences that rounding decides (float32 parts of a float64 model) to 2e-6."""
+def agree(estimates, differences, rounding=1e-7):
+    """Within 1e-3 relative; what is smaller than `rounding` says nothing."""
     assert (np.abs(differences) > 1e-2).any(axis=1).mean() > 0.7, "too small to tell"
-    assert (np.abs(estimates - differences) <= relative * np.abs(differences) + 2e-6).all()
+    error = np.abs(estimates - differences)
+    assert (error <= 1e-3 * np.abs(differences) + rounding).all(), (error / np.abs(differences)).max()
 
 
 @pytest.mark.parametrize(("kind", "name"), EVERY)
@@ -50,7 +61,10 @@ def test_estimates_agree_with_finite_differences(kind, name):
     model = model_of(kind, name)
     units = some_units(BY_NAME["gpt_neox"])
     got = icp.measure(model, make_probe(), units, [icp.Scale(2.0), icp.Mask("zero")], method="linear", **QUIET)
-    agree(got.of("scale:2"), slope(model, units))
+    # Attention in float32 (GPT-Neo, a Llama bridge) needs a longer step and leaves more rounding.
+    in_float32 = name == "gpt_neo" or (kind, name) == ("bridge", "llama")
+    step, rounding = (0.05, 1e-5) if in_float32 else (0.005, 1e-7)
+    agree(got.of("scale:2"), slope(model, units, step), rounding)
     assert np.abs(got.of("mask:zero") + got.of("scale:2")).max() < 1e-12
 
 
@@ -79,7 +93,7 @@ def test_estimates_see_a_users_own_hook():
     before = icp.measure(model, make_probe(), units, icp.Scale(2.0), method="linear", **QUIET)
     handle = model.blocks[1].mlp.register_forward_hook(lambda module, args, output: torch.tanh(output))
     got = icp.measure(model, make_probe(), units, icp.Scale(2.0), method="linear", **QUIET)
-    agree(got.dP[:, 0], slope(model, units))
+    agree(got.dP[:, 0], slope(model, units, 0.01))
     assert np.abs(got.dP - before.dP).max() > 0.01
     handle.remove()
 

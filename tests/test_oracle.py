@@ -348,7 +348,8 @@ def test_a_pair_gap_has_the_intervention_in_both_runs(of):
     whats = [icp.Mask("mean"), icp.Scale(0.5), icp.Swap("counterpart")]
     backwards = [(0, 1, 2, 3), (0, 1, 1, 2, 3), tuple(range(8)), (0, 1, 3, 4, 5, 6, 7)]
     one = Naive(Plain(module), make_tokenizer(), make_probe(), of, partners=PARTNERS)
-    other = Naive(Plain(module), make_tokenizer(), make_probe().swapped(), of, partners=backwards)
+    swapped = make_probe().swapped()
+    other = Naive(Plain(module), make_tokenizer(), swapped, of, reference=make_probe(), partners=backwards)
     got = icp.measure(
         icp.load(module, make_tokenizer()), make_probe(), units, whats, property=icp.PairGap(of), progress=False
     )

@@ -12,10 +12,10 @@ import icp
 from icp.frontier import mean_values
 
 MODELS = [("transformers", case.name, torch.float64) for case in CASES]
-MODELS += [("bridge", case.name, torch.float32) for case in CASES]  # see test_oracle on bridges in float64
+MODELS += [("bridge", name, torch.float32) for name in HOOKED]  # see test_oracle on bridges in float64
 MODELS += [("hooked_transformer", name, torch.float64) for name in HOOKED]
 REFERENCE = icp.Probe.from_texts(["It was late and", "the old carpenter laughed quickly because it was early"])
-WHATS = [icp.Mask("zero"), icp.Mask("mean"), icp.Scale(0.5), icp.Swap("counterpart")]
+WHATS = [icp.Mask("mean"), icp.Mask("mean", per_position=True), icp.Scale(0.5), icp.Swap("counterpart")]
 UNITS = some_units(BY_NAME["gpt_neox"])
 QUIET = {"progress": False, "reference": REFERENCE}
 
@@ -36,13 +36,10 @@ def test_a_row_gives_the_same_effects_alone_and_padded(kind, name, dtype, method
     assert (np.abs(dP).max(axis=(0, 1)) > 0.01).all()
     atol = BY_NAME[name].atol if dtype == torch.float64 else 1e-4 * np.abs(dP).max()
     for side in ("right", "left"):
-        for batch_size in (2, None):
-            padded = icp.measure(
-                model, probe, UNITS, WHATS, method=method, padding_side=side, batch_size=batch_size, **QUIET
-            )
-            assert np.abs(padded.dP - dP).max() <= atol
-            assert np.abs(padded.clean - np.concatenate([e.clean for e in alone])).max() <= atol
-            assert np.abs(padded.total - np.concatenate([e.total for e in alone])).max() <= atol
+        padded = icp.measure(model, probe, UNITS, WHATS, method=method, padding_side=side, batch_size=7, **QUIET)
+        assert np.abs(padded.dP - dP).max() <= atol
+        assert np.abs(padded.clean - np.concatenate([e.clean for e in alone])).max() <= atol
+        assert np.abs(padded.total - np.concatenate([e.total for e in alone])).max() <= atol
 
 
 @pytest.mark.parametrize("positions", ("last", (0, 2), (-2, 4)), ids=str)

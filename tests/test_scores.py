@@ -39,7 +39,7 @@ def name(unit):
     return f"blocks.0.mlp.hook_post[{unit}]"
 
 
-numbers = st.floats(-8, 8, allow_subnormal=False).map(lambda v: round(v, 3))
+numbers = st.integers(-8, 8).map(lambda v: v / 4)  # coarse, so that ties and exact zeros turn up
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(1, 6))
 dPs = shapes.flatmap(lambda shape: arrays(float, shape, elements=numbers))
 

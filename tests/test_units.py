@@ -17,6 +17,8 @@ addresses = st.one_of(
     st.builds("blocks.{}.mlp.hook_post[{}]".format, _layer, _index),
     st.builds("blocks.{}.attn.hook_z[{}]".format, _layer, _index),
     st.builds("blocks.{}.attn.hook_z[{},{}]".format, _layer, _index, _index),
+    st.builds("blocks.0.attn.hook_z[{}]".format, st.integers(0, 3)),
+    st.builds("blocks.0.attn.hook_z[{},{}]".format, st.integers(0, 3), st.integers(0, 3)),
     st.builds("blocks.{}.hook_resid_post[{}]".format, _layer, _index),
     st.builds("hook_embed[{}]".format, _index),
 )
@@ -48,8 +50,8 @@ def test_sorting_is_a_total_order_by_block_then_site_then_index(addresses):
     assert blocks == sorted(blocks)
     for one, other in pairwise(ordered):
         assert one < other and not other < one
-        if one.site == other.site and one.kind == other.kind:
-            assert one.index < other.index
+        if one.site == other.site:
+            assert (len(one.index), one.index) < (len(other.index), other.index), "heads before dimensions of heads"
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,10 @@ def linear_batches(
         values: dict[str, Tensor] = {}
         with torch.enable_grad(), captured(mine, values, differentiable=True):
             p = layout.value(model, examples)
+            total = p.sum()
         texts = [layout.tokens.probe.examples[e].text for e in examples.tolist()]
         require_finite(p.detach(), lambda i, texts=texts: repr(texts[i]))
-        gradients = dict(zip(values, torch.autograd.grad(p.sum(), list(values.values()))))
+        gradients = dict(zip(values, torch.autograd.grad(total, list(values.values()))))
         lends = any(isinstance(donor, UnitDonor) for donor in donors_of(interventions))
         donors = Donors(model, layout, interventions, columns, means, plan, examples, [], clean=lends)
         result = torch.empty(len(units), len(interventions), len(examples), dtype=model.dtype, device=model.device)

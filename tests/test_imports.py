@@ -1,0 +1,169 @@
+"""Module-level imports run one way, heavy libraries are imported where they are used, and `import icp` is light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import icp
+
+ROOT = Path(icp.__file__).parent
+ORDER = """
+    errors units families files tokenizing quiet numerals alignment interventions sites hooks properties probes model
+    embedded loading effects sweep sweep.plan sweep.donors sweep.store sweep.exact sweep.linear sweep.joint
+    sweep.measure scores audit selection frontier prune evaluate drivers plots page sections report steps demo
+    demo.sentences demo.run cli
+""".split()  # noqa: SIM905
+"""Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
+
+LATE = {
+    ("effects", "sweep.store"),  # Effects.save and load read and write what a sweep stores
+    ("loading", "selection"),  # a pruned folder carries its selection
+    ("cli", ""),
+    ("report", ""),
+    ("sweep.measure", ""),  # the version number
+}
+"""Imports inside functions that go against the order; the empty name is the package itself."""
+
+OWNERS = {
+    "transformer_lens": {"families", "model", "loading"},
+    "peft": {"loading", "finetune"},
+    "plotly": {"plots"},
+    "ray": set(),
+    "typer": {"cli"},
+    "zarr": {"sweep.store"},
+    "xarray": {"effects"},
+}
+"""Which modules may import a library, at any level."""
+
+LATE_LIBRARIES = ("transformers", "transformer_lens", "pandas", "xarray", "zarr", "peft", "scipy", "sklearn", "gguf")
+"""Imported inside functions only."""
+
+
+def modules():
+    """Every module's source by its name within the package."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts).removesuffix("__init__").rstrip(".")] = path.read_text()
+    return found
+
+
+SOURCES = modules()
+
+
+def imports(source, *, known=tuple(SOURCES)):
+    """(module, whether at module level) for each import that runs; what is under TYPE_CHECKING never does."""
+    found = set()
+
+    def visit(nodes, top):
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                found.update((alias.name, top) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, "imports are written out in full"
+                submodules = [f"{node.module}.{alias.name}" for alias in node.names]
+                inner = [name for name in submodules if name.removeprefix("icp.") in known]
+                found.update((name, top) for name in inner or [node.module])
+            elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                visit(node.orelse, top)
+            else:
+                function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+                visit(ast.iter_child_nodes(node), top and not function)
+
+    visit(ast.parse(source).body, True)
+    return found
+
+
+def inside(name):
+    """The name within the package, or None for a module of another one."""
+    return name.removeprefix("icp").removeprefix(".") if name.split(".")[0] == "icp" else None
+
+
+def backwards(top):
+    """Imports (from, to) of this package that go against the order."""
+    found = set()
+    for module in ORDER:
+        for name, at_top in imports(SOURCES[module]):
+            target = inside(name)
+            if target is not None and at_top == top and (target == "" or ORDER.index(target) >= ORDER.index(module)):
+                found.add((module, target))
+    return found
+
+
+def test_every_module_has_its_place():
+    assert sorted(ORDER) == sorted(name for name in SOURCES if name), "give a new module a place in ORDER"
+
+
+def test_module_level_imports_run_one_way():
+    assert backwards(top=True) == set()
+
+
+def test_imports_inside_functions_go_back_only_where_listed():
+    assert backwards(top=False) == LATE
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_library_is_known_to_its_owners_only(library):
+    users = {
+        module for module, source in SOURCES.items() for name, _ in imports(source) if name.split(".")[0] == library
+    }
+    assert users <= OWNERS[library]
+
+
+@pytest.mark.parametrize("library", LATE_LIBRARIES)
+def test_a_heavy_library_is_imported_inside_functions(library):
+    for module, source in SOURCES.items():
+        assert library not in {name.split(".")[0] for name, top in imports(source) if top}, module
+
+
+def test_only_models_know_transformer_lens():
+    assert {module for module, source in SOURCES.items() if "transformer_lens" in source} <= OWNERS["transformer_lens"]
+
+
+def test_import_icp_is_light_and_does_nothing():
+    script = """
+import os, sys
+before = dict(os.environ)
+import icp
+assert dict(os.environ) == before, "import changed the environment"
+heavy = "transformers transformer_lens plotly pandas xarray zarr peft sklearn scipy torchmetrics fairlearn gguf typer"
+print(*[name for name in heavy.split() if name in sys.modules])
+print(*[name for name in icp.__all__ if not hasattr(icp, name)])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT.parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [], "imported with icp, or in __all__ and missing"
+    assert done.stderr == ""
+
+
+def test_the_public_face_is_the_list_and_nothing_else():
+    tree = ast.parse(SOURCES[""])
+    assert all(isinstance(node, ast.ImportFrom | ast.Assign | ast.Expr) for node in tree.body)
+    imported = {
+        alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert imported == set(icp.__all__)
+    assert len(icp.__all__) == len(set(icp.__all__))
+
+
+def test_the_reader_of_imports_sees_what_it_should():
+    """The checks above are worth what this function finds."""
+    source = """
+from typing import TYPE_CHECKING
+import icp.model
+from icp import hooks
+if TYPE_CHECKING:
+    import pandas
+def f():
+    from icp.sites import Site
+    import scipy.stats
+class C:
+    import zarr
+"""
+    assert imports(source) == {
+        ("typing", True), ("icp.model", True), ("icp.hooks", True), ("icp.sites", False), ("scipy.stats", False),
+        ("zarr", True),
+    }  # fmt: skip
