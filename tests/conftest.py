@@ -10,6 +10,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+settings.load_profile("ci")  # no deadline on a busy machine, and the same draws every time
 
 torch.set_num_threads(1)
 

@@ -2,13 +2,11 @@
 
 import pytest
 from helpers import BY_NAME, PAIRS, PARTNERS, make_probe
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import icp
 from icp.alignment import align
-
-settings.load_profile("ci")  # no deadline on a busy machine, and the same draws every time
 
 SHARED, OURS, THEIRS = st.integers(0, 4), st.integers(10, 14), st.integers(20, 24)
 runs = st.lists(SHARED, max_size=6)

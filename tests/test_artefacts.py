@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 from helpers import BY_NAME, make_probe
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 import icp
 
-settings.load_profile("ci")
 UNITS = ["hook_embed[1]", "blocks.0.attn.hook_z[2]", "blocks.1.attn.hook_z[0,3]", "blocks.2.mlp.hook_post[47]"]
 WHATS = [icp.Mask("zero"), icp.Swap("counterpart")]
 BINDING = {"architecture": "a", "tokenizer": "t", "weights": "w"}

@@ -4,13 +4,11 @@ import json
 
 import pandas
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import icp
 from icp.probes import FIELDS
-
-settings.load_profile("ci")  # no deadline on a busy machine, and the same draws every time
 
 ANSWERS = (" she", " he")
 WORDS = ("nurse", "doctor", "carpenter", "baker", "pilot")

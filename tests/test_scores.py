@@ -5,13 +5,11 @@ import statistics
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import icp
-
-settings.load_profile("ci")  # no deadline on a busy machine, and the same draws every time
 
 
 def effects(dP, clean=None, total=None, labels=None, property="LogitDifference()", interventions=None, units=None):

@@ -4,13 +4,11 @@ from itertools import pairwise
 
 import pytest
 from helpers import BY_NAME
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import icp
 from icp.units import KINDS, site_name
-
-settings.load_profile("ci")  # no deadline on a busy machine, and the same draws every time
 
 _layer, _index = st.integers(0, 200), st.integers(0, 99_999)
 addresses = st.one_of(
