@@ -1,0 +1,79 @@
+"""The demo's sentences and splits, and the whole demo on a tiny model."""
+
+from pathlib import Path
+
+import pytest
+
+import icp
+from icp.demo import sentences
+
+
+def test_a_pair_differs_in_the_occupation_only():
+    for example in sentences.pairs().examples:
+        hers, his = example.word.split("/")
+        assert example.text.replace(hers, his) == example.counterpart
+    words = [word for pair in sentences.OCCUPATIONS for word in pair]
+    assert len(set(words)) == len(words)
+
+
+def test_no_sentence_stands_twice_and_a_name_never_comes_first():
+    assert len(set(sentences.NEUTRAL)) == len(sentences.NEUTRAL)
+    assert not any(template.startswith("{") for template in sentences.NAME_TEMPLATES)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_splits_share_no_template_occupation_or_name(seed):
+    for probe in (sentences.pairs(), sentences.names()):
+        parts = probe.split(by=("template", "word"), seed=seed)
+        for field in ("template", "word"):
+            seen = [{getattr(example, field) for example in part.examples} for part in parts]
+            assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
+
+
+def test_no_neutral_sentence_speaks_of_the_pronouns_or_the_occupations():
+    words = {word for pair in sentences.OCCUPATIONS for word in pair} | {"she", "he", "her", "his"}
+    for text in sentences.NEUTRAL:
+        assert not words & set(text.lower().replace(".", "").replace(",", "").split()), text
+
+
+@pytest.mark.smollm2
+def test_every_pair_can_be_aligned_and_every_name_is_understood(smollm2):
+    assert len(sentences.pairs().alignable(smollm2)) == len(sentences.pairs())
+    right = icp.evaluate(smollm2, sentences.names().take(60), ["accuracy"]).values["smollm2"]["accuracy"]
+    assert right.mean() > 0.95
+
+
+@pytest.mark.smollm2
+def test_the_demo_from_end_to_end_on_few_units(smollm2, tmp_path, monkeypatch):
+    """The real model, the real sentences, a handful of candidates: every artefact is there and says the same."""
+    from icp.demo import run
+
+    def small(model, probe, costs, folder, **options):
+        few = {name: (inputs.take(4), loss) for name, (inputs, loss) in costs.items()}
+        return score(model, probe.take(6), few, folder, candidates=6, pairs=4, dosed=1, **options)
+
+    score = run.score
+    monkeypatch.setattr(run, "score", small)
+    monkeypatch.setattr(run, "RANDOM_CONTROLS", 1)
+    monkeypatch.setattr(run, "load", lambda name: smollm2)
+    done = run.run_demo(tmp_path / "out", progress=False)
+
+    values = done.evaluation.values
+    assert list(values) == ["before", "after", "random 1", "largest weights"]
+    assert values["after"]["gap"].mean() < values["before"]["gap"].mean()
+    pruned = icp.load(tmp_path / "out" / "pruned")
+    selection = icp.Selection.load(tmp_path / "out" / "selection.safetensors")
+    assert pruned.selection.units == selection.units
+    held_out = sentences.pairs().split(by=("template", "word"), seed=0)[2]
+    again = icp.evaluate(pruned, held_out, ["gap"]).values[pruned.name]["gap"]
+    assert again == pytest.approx(values["after"]["gap"], abs=1e-3)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert str(selection.units[0]) in page and "dequantised" in page
+    assert f"{values['before']['gap'].mean():.2f}" in page
+
+
+def test_the_readme_names_files_that_exist():
+    root = Path(__file__).parent.parent
+    text = (root / "README.md").read_text()
+    for name in ("notebooks/demo.png", "notebooks/01_explore.ipynb", "icp/families.py"):
+        assert name in text and (root / name).is_file()
