@@ -81,7 +81,7 @@ def main(
     threads: Annotated[int, typer.Option(help="torch threads.")] = 2,
 ):
     torch.set_num_threads(threads)
-    seeds, count = ((0,), 16) if quick else ((0, 1, 2), 64)
+    seeds, count = ((0,), 16) if quick else ((0, 1, 2), 24)
     model = icp.load("smollm2")
     view = model.view()
     probe = icp.Probe.from_texts(prompts(model), ANSWERS)
