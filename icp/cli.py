@@ -25,6 +25,7 @@ class OneSentence(TyperGroup):
 
 app = typer.Typer(cls=OneSentence, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
+PARTS = ("rank", "select", "test")
 ModelArgument = Annotated[str, typer.Argument(help="'smollm2', a hub id, or a local folder.")]
 FolderArgument = Annotated[Path, typer.Argument(help="The run's folder.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
@@ -60,21 +61,30 @@ def score(
     by: Annotated[list[str], typer.Option(help="Split by these fields: template, word, group.")] = ("template",),
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     kinds: Annotated[str, typer.Option(help="Kinds of unit, comma-separated.")] = "head,neuron",
-    candidates: Annotated[int, typer.Option(help="How many units to measure exactly.")] = 100,
+    candidates: Annotated[int, typer.Option(min=1, help="How many units to measure exactly.")] = 100,
     max_damage: Annotated[float, typer.Option(help="A unit's own damage, in nats, at most.")] = 0.05,
     quiet: Quiet = False,
 ):
     """Rank units by how much of the cue they carry, on one of three splits of the pairs."""
     from icp import load, steps
     from icp.probes import Probe
+    from icp.steps import loss_of
 
     parts = Probe.load(pairs).split(by=by, seed=seed)
-    losses = _costs(cost)
+    splits = _split_costs(cost, seed)
     loaded = load(model)
-    for name, part in zip(("rank", "select", "test"), parts):
-        part.save(out / f"{name}.jsonl")
-    options = dict(kinds=tuple(kinds.split(",")), candidates=candidates, max_damage=max_damage, progress=not quiet)
-    ranking = steps.score(loaded, parts[0], losses, out, **options)
+    options = dict(
+        kinds=tuple(kind.strip() for kind in kinds.split(",")),
+        candidates=candidates,
+        max_damage=max_damage,
+        progress=not quiet,
+    )
+    ranked = {name: (split[0], loss_of(split[0])) for name, split in splits.items()}
+    ranking = steps.score(loaded, parts[0], ranked, out, **options)
+    for place, part in enumerate(PARTS):
+        parts[place].save(out / f"{part}.jsonl")
+        for name, split in splits.items():
+            split[place].save(out / f"cost-{name}-{part}.jsonl")
     typer.echo(ranking.head(20).table.to_string(float_format="{:.4f}".format))
 
 
@@ -82,7 +92,6 @@ def score(
 def prune(
     model: ModelArgument,
     run: FolderArgument,
-    cost: Costs,
     max_damage: Annotated[float, typer.Option(help="The rise of each loss, in nats, at most.")] = 0.02,
     out: Annotated[Path | None, typer.Option(help="Where the checkpoint goes; default: pruned/ in the run.")] = None,
     quiet: Quiet = False,
@@ -93,7 +102,10 @@ def prune(
     from icp.probes import Probe
 
     select = Probe.load(run / "select.jsonl")
-    losses = _costs(cost)
+    watched = {
+        path.stem.removeprefix("cost-").removesuffix("-select"): path for path in run.glob("cost-*-select.jsonl")
+    }
+    losses = {name: (probe := Probe.load(path), steps.loss_of(probe)) for name, path in sorted(watched.items())}
     loaded = icp.load(model)
     selection = steps.cut(loaded, select, losses, run, max_damage=max_damage, progress=not quiet)
     folder = icp.prune(loaded, selection).save_pretrained(out or run / "pruned")
@@ -122,7 +134,7 @@ def evaluate(
 @app.command()
 def report(
     run: FolderArgument,
-    title: Annotated[str, typer.Option(help="The page's title.")] = "A cue, found and cut",
+    title: Annotated[str, typer.Option(help="The page's title; default: the run's own.")] = "",
     model: Annotated[str, typer.Option(help="The model's name, as the page should give it.")] = "",
     out: Annotated[Path | None, typer.Option(help="Default: report.html in the run.")] = None,
 ):
@@ -132,9 +144,15 @@ def report(
     typer.echo(f"report: {report_of(run, title, model).save(out or run / 'report.html')}")
 
 
-def _costs(paths: list[Path]) -> dict:
+def _split_costs(paths: list[Path], seed: int) -> dict:
+    """Each file's examples split three ways, by template and word where all have them, else by text."""
     from icp.probes import Probe
-    from icp.steps import loss_of
 
-    probes = {path.stem: Probe.load(path) for path in paths}
-    return {name: (probe, loss_of(probe)) for name, probe in probes.items()}
+    splits = {}
+    for path in paths:
+        if path.stem in splits:
+            raise IcpError(f"two cost files are called {path.stem!r}: give them different names")
+        probe = Probe.load(path)
+        by = [field for field in ("template", "word") if all(getattr(e, field) is not None for e in probe.examples)]
+        splits[path.stem] = probe.split(by=by or "text", seed=seed)
+    return splits

@@ -14,21 +14,21 @@ from icp.errors import ArtefactError
 
 
 @contextmanager
-def writing_folder(folder: "str | Path", marker: str) -> Iterator[Path]:
+def writing_folder(folder: "str | Path", marker: str, also: tuple[str, ...] = ()) -> Iterator[Path]:
     """A work folder beside `folder` that takes its place when all went well, and is removed otherwise.
 
-    What is there already is replaced only where it is empty or holds `marker`, a file by which its kind is known.
+    What is there already is replaced only where it is empty, or holds `marker`, a file by which its kind is known, and
+    no file but those that the new folder has too or that `also` names.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     with _explained(folder):
-        if folder.exists() and not (folder / marker).is_file():
-            others = sorted(path.name for path in folder.iterdir())
-            if others:
-                raise ArtefactError(f"{folder} holds something else, such as {others[0]}: choose a new or empty folder")
+        there = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        _require_own(folder, there - {marker} if marker not in there else set())
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
         try:
             yield work
+            _require_own(folder, there - {path.name for path in work.iterdir()} - set(also))
             work.chmod(0o755)
             if folder.exists():
                 old = work.with_name(work.name + "-old")
@@ -41,10 +41,15 @@ def writing_folder(folder: "str | Path", marker: str) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
 
 
+def _require_own(folder: Path, others: set[str]) -> None:
+    if others:
+        raise ArtefactError(f"{folder} holds something else, such as {min(others)}: choose a new or empty folder")
+
+
 @contextmanager
 def writing_file(path: "str | Path") -> Iterator[Path]:
     """A work file beside `path` that takes its place when all went well, and is removed otherwise."""
-    path = Path(path)
+    path = Path(path).resolve()
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")

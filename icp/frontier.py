@@ -120,6 +120,11 @@ class Frontier:
                 raise IcpError(
                     f"no measured set keeps the rise of {name!r} within {budget} nats: the least is {least:.4g}"
                 )
+        allowed = allowed[allowed["gap"] < table["gap"].iloc[0]]
+        if allowed.empty:
+            raise IcpError(
+                "no measured set within the budget makes the gap smaller: rank other units, or allow more damage"
+            )
         return int(allowed["gap"].idxmin())
 
     def save(self, path: "str | Path") -> Path:

@@ -112,7 +112,7 @@ class Scale(Intervention):
 
     @property
     def label(self) -> str:
-        return f"scale:{self.alpha:g}"
+        return f"scale:{float(self.alpha)!r}"
 
     def as_affine(self) -> Affine:
         return Affine(float(self.alpha))

@@ -21,6 +21,8 @@ from icp.quiet import quiet_transformers
 from icp.sites import Site
 from icp.units import KINDS, Unit, site_name
 
+CHECKPOINT_FILES = ("icp_selection.safetensors", "generation_config.json", "model.safetensors.index.json")
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -68,6 +70,11 @@ class Model:
     @property
     def unembed(self) -> nn.Module:
         return self.module.get_submodule(self.family.unembed)
+
+    @property
+    def context(self) -> int | None:
+        """The longest input in tokens, where the config says so."""
+        return getattr(self.config, "max_position_embeddings", None) or getattr(self.config, "n_ctx", None)
 
     @property
     def device(self) -> torch.device:
@@ -273,7 +280,14 @@ class Model:
         vocab, d_model = self._unembed_weights()[0].shape
         heads = head.width // head.unit_width
         sizes = f"heads {heads}x{head.unit_width}, d_mlp {widest.width}, vocab {vocab}"
-        return f"layers {len(self.blocks)}, d_model {d_model}, {sizes}"
+        return f"{self._model_type}, layers {len(self.blocks)}, d_model {d_model}, {sizes}"
+
+    @property
+    def _model_type(self) -> str:
+        """The architecture's own name, the same for a model and for its bridge."""
+        if self.kind == "hooked_transformer":
+            return str(self.config.original_architecture or self.kind)
+        return (self.module.original_model if self.kind == "bridge" else self.module).config.model_type
 
     @cached_property
     def _tokenizer_digest(self) -> str:
@@ -296,7 +310,7 @@ class Model:
             raise ModelError(
                 f"a {self.kind} has no transformers checkpoint: load the same model with icp.load(<hub id>) to save it"
             )
-        with quiet_transformers(), writing_folder(folder, "config.json") as work:
+        with quiet_transformers(), writing_folder(folder, "config.json", CHECKPOINT_FILES) as work:
             self.module.save_pretrained(work)
             self.tokenizer.save_pretrained(work)
             if self.selection is not None:
@@ -305,22 +319,11 @@ class Model:
 
 
 def weights_digest(module: nn.Module) -> str:
-    """A digest of every parameter's exact bits, the same on any device and under any module names.
-
-    Each tensor contributes its shape, dtype and two wrapping integer sums over its bits, one of them weighted by
-    position, so that any changed, moved, or swapped weight changes the digest.
-    """
-    words = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
+    """A digest of every parameter's shape, dtype and bytes, the same on any device and under any module names."""
     digest = hashlib.sha256()
     for parameter in module.parameters():
-        bits = parameter.detach().contiguous().view(words[parameter.element_size()]).flatten()
-        sums = [0, 0]
-        for start in range(0, bits.numel(), 1 << 22):
-            chunk = bits[start : start + (1 << 22)].long()
-            weight = torch.arange(start, start + chunk.numel(), device=chunk.device) * 2654435761 + 1
-            sums[0] += int(chunk.sum())
-            sums[1] += int((chunk * weight).sum())
-        digest.update(repr((tuple(parameter.shape), str(parameter.dtype), sums)).encode())
+        digest.update(repr((tuple(parameter.shape), str(parameter.dtype))).encode())
+        digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 

@@ -14,7 +14,7 @@ from icp.files import writing_file
 from icp.properties import LogitDifference, Property
 from icp.tokenizing import encode
 
-FIELDS = ("template", "word", "group")
+FIELDS = ("template", "word", "group", "text")
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Probe:
 
     @classmethod
     def _from_rows(cls, rows: Any, answers: Sequence[str]) -> "Probe":
+        if isinstance(rows, str) or isinstance(answers, str):
+            raise ProbeError(f"{(rows if isinstance(rows, str) else answers)!r} is one string: give a list of them")
         if hasattr(rows, "to_dict"):
             rows = rows.astype(object).where(rows.notna(), None).to_dict("records")
         return cls(tuple(_example(row, tuple(answers)) for row in rows))
@@ -75,7 +77,7 @@ class Probe:
     def split(
         self, by: str | Sequence[str], seed: int = 0, fractions: Sequence[float] = (0.4, 0.3, 0.3)
     ) -> tuple["Probe", ...]:
-        """Probes that share no value of the field(s) `by` (`template`, `word`, `group`).
+        """Probes that share no value of the field(s) `by` (`template`, `word`, `group`, `text`).
 
         The default is three, for ranking, selecting and testing. With several fields each is split on its own and an
         example is kept only where all its values fall into the same part, so that nothing is shared at all. Raises

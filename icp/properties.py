@@ -134,7 +134,7 @@ class LogLikelihood(Property):
     unit = "nats"
 
     def continuation(self, example):
-        if self.answer >= len(example.answers):
+        if not 0 <= self.answer < len(example.answers):
             raise ProbeError(f"{example.text!r} has no answer number {self.answer}: it has {len(example.answers)}")
         return example.answers[self.answer]
 
@@ -239,7 +239,7 @@ def _answer_tokens(
             f"{row.text!r} has {len(row.answers)} answers, a logit difference needs {exactly}: "
             "pass answers=(' yes', ' no')"
         )
-    if has >= len(row.answers):
+    if not 0 <= has < len(row.answers):
         raise ProbeError(f"{row.text!r} has no answer number {has}: it has {len(row.answers)}")
     found = []
     for answer in row.answers:

@@ -99,9 +99,16 @@ def _cut_embedding(model: Model, choices: list[Choice]) -> None:
 
 
 def _joined(before: Selection | None, selection: Selection, pruned: Model) -> Selection:
-    """Everything that has been cut so far, bound to the weights it left."""
-    earlier = () if before is None else before.choices
-    return Selection(earlier + selection.choices, pruned.binding, selection.origin)
+    """Everything that has been cut so far, one choice a unit, bound to the weights it left."""
+    joined = {} if before is None else {choice.unit: choice for choice in before.choices}
+    for choice in selection.choices:
+        earlier = joined.get(choice.unit)
+        if earlier is None or not (earlier.cuts and choice.cuts):
+            joined[choice.unit] = choice
+        elif choice.role == "scale":
+            shift = tuple(choice.alpha * value for value in earlier.shift)
+            joined[choice.unit] = replace(earlier, alpha=earlier.alpha * choice.alpha, shift=shift)
+    return Selection(tuple(joined.values()), pruned.binding, selection.origin)
 
 
 def _prove(model: Model, pruned: Model, selection: Selection, weights: str) -> None:

@@ -33,6 +33,8 @@ class Scores:
 
     def head(self, count: int) -> "Scores":
         """The best `count` units."""
+        if count < 1:
+            raise IcpError(f"head({count}) keeps no unit: ask for at least one")
         return Scores(self.table.head(count), self.by)
 
     def above(self, threshold: float) -> "Scores":
@@ -75,14 +77,19 @@ def indirect_effect(effects: Effects, intervention: str = "swap:counterpart") ->
     return _ranked(effects, columns, "indirect_effect")
 
 
-def damage(effects: Effects) -> Scores:
-    """The mean rise of a loss under the first intervention measured, in the loss's unit, least first."""
+def damage(effects: Effects, intervention: str | None = None) -> Scores:
+    """The mean rise of a loss under an intervention, in the loss's unit, least first.
+
+    `intervention` is its label; it may be left out where only one was measured.
+    """
     if not effects.header["property"].partition("(")[0].endswith("Loss"):
         raise IcpError(
             f"damage is the rise of a loss, these effects are of {effects.header['property']}: "
             "measure with property=TaskLoss() or NextTokenLoss()"
         )
-    dP = effects.dP[:, 0]
+    if intervention is None and len(effects.interventions) > 1:
+        raise IcpError(f"name the intervention whose damage is meant: one of {', '.join(effects.interventions)}")
+    dP = effects.of(intervention or effects.interventions[0])
     return _ranked(effects, {"damage": dP.mean(1), "se": standard_error(dP)}, "damage", ascending=True)
 
 
@@ -131,7 +138,7 @@ def _weights(effects: Effects, weights: Weights) -> np.ndarray:
         return np.ones(())
     if weights != "harm":
         raise IcpError(f"unknown weights {weights!r}: use 'uniform', 'harm' or a function of (clean, dP)")
-    if "LogitDifference" not in effects.header["property"]:
+    if not effects.header["property"].startswith("LogitDifference("):
         raise IcpError(
             "weights='harm' reads right and wrong from the sign of a logit difference: give a function instead"
         )

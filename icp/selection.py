@@ -1,6 +1,7 @@
 """What was decided: units with a role and the constants the role needs, bound to an architecture and a tokenizer."""
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +38,12 @@ class Choice:
     def __post_init__(self):
         if self.role not in ROLES:
             raise UnitError(f"unknown role {self.role!r} of {self.unit}: use one of {', '.join(ROLES)}")
+        if self.alpha != 0 and self.role != "scale":
+            raise UnitError(f"alpha={self.alpha} of {self.unit} goes with the role 'scale', not with {self.role!r}")
+        if self.shift and self.role != "prune":
+            raise UnitError(f"a shift of {self.unit} goes with the role 'prune', not with {self.role!r}")
+        if self.role == "scale" and not math.isfinite(self.alpha):
+            raise UnitError(f"{self.unit} cannot be scaled by {self.alpha}: give a finite alpha")
 
     @property
     def cuts(self) -> bool:
@@ -65,12 +72,16 @@ class Selection:
         return [choice.unit for choice in self.choices if choice.role == role]
 
     @classmethod
-    def of(cls, model: Model, units: "list[Unit | str]", role: str = "prune", alpha: float = 0.0) -> "Selection":
+    def of(
+        cls, model: Model, units: "list[Unit | str]", role: str = "prune", alpha: float | None = None
+    ) -> "Selection":
         """Units chosen by hand, all in one role; `prune` here means zero.
 
         Raises `UnitError` for a unit that is not there, and for two that cover the same values.
         """
-        choices = tuple(Choice(Unit.parse(unit), role, alpha) for unit in units)
+        if (role == "scale") != (alpha is not None):
+            raise UnitError(f"role {role!r} with alpha={alpha}: give an alpha with 'scale', and with no other role")
+        choices = tuple(Choice(Unit.parse(unit), role, alpha or 0.0) for unit in units)
         require_disjoint(model, [choice.unit for choice in choices])
         return cls(choices, model.binding, {"made": "by hand"})
 

@@ -11,7 +11,7 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from icp.drivers import Drivers
@@ -59,11 +59,12 @@ def score(
     folder = Path(folder)
     units = model.units(*kinds)
     quiet = dict(progress=progress)
+    mask = dict(reference=reference_of(probe, costs), **quiet)
     estimates = measure(
         model, probe, units, Swap("counterpart"), method="linear", store=folder / "estimates.zarr", **quiet
     )
     guesses = [
-        measure(model, inputs, units, Mask("mean"), property=loss, method="linear", **quiet)
+        measure(model, inputs, units, Mask("mean"), property=loss, method="linear", **mask)
         for inputs, loss in costs.values()
     ]
     chosen = selectivity(estimates, guesses, max_damage).head(candidates).units
@@ -71,21 +72,19 @@ def score(
     measure(model, few, chosen, Swap("counterpart"), store=folder / "exact.zarr", **quiet)
     for name, (inputs, loss) in costs.items():
         store = folder / f"cost-{name}.zarr"
-        measure(model, inputs.take(pairs), chosen, Mask("mean"), property=loss, store=store, **quiet)
-    ranking = ranked(folder, max_damage)
+        measure(model, inputs.take(pairs), chosen, Mask("mean"), property=loss, store=store, **mask)
+    ranking = ranked(folder, list(costs), max_damage)
     doses = [Scale(alpha) for alpha in ALPHAS]
     top = ranking.head(dosed).units
     measure(model, few, top, doses, property=PairGap(), store=folder / "doses.zarr", **quiet)
     return ranking
 
 
-def ranked(folder: "str | Path", max_damage: float = 0.05) -> Scores:
-    """The selectivity ranking of a scored folder."""
+def ranked(folder: "str | Path", costs: Sequence[str], max_damage: float = 0.05) -> Scores:
+    """The selectivity ranking of a scored folder, by the costs of these names."""
     folder = Path(folder)
-    costs = sorted(folder.glob("cost-*.zarr"))
-    if not costs:
-        raise ArtefactError(f"{folder} holds no measured costs: run icp score first")
-    return selectivity(Effects.load(folder / "exact.zarr"), [Effects.load(path) for path in costs], max_damage)
+    exact = Effects.load(folder / "exact.zarr")
+    return selectivity(exact, [Effects.load(folder / f"cost-{name}.zarr") for name in costs], max_damage)
 
 
 def cut(
@@ -104,7 +103,8 @@ def cut(
     are taken over all of these inputs together (`reference_of`).
     """
     folder = Path(folder)
-    ranking = ranked(folder).head(largest)
+    ranking = ranked(folder, list(costs)).head(largest)
+    _require_unseen(probe, Effects.load(folder / "exact.zarr"))
     sizes = [size for size in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64, 96) if size <= len(ranking.units)]
     together = dict(costs=costs, reference=reference_of(probe, costs), progress=progress)
     measured = frontier(model, probe, ranking, Mask("mean"), sizes=sizes, **together)
@@ -112,6 +112,14 @@ def cut(
     selection = measured.select(max_damage=max_damage)
     selection.save(folder / "selection.safetensors")
     return selection
+
+
+def _require_unseen(probe: Probe, ranked_on: Effects) -> None:
+    """Raise `ArtefactError` where a pair was ranked on already: selecting on it would flatter the selection."""
+    seen = {example["text"] for example in ranked_on.header["examples"]}
+    again = [example.text for example in probe.examples if example.text in seen]
+    if again:
+        raise ArtefactError(f"{len(again)} pair(s), such as {again[0]!r}, were used for ranking: select on other rows")
 
 
 def reference_of(probe: Probe, costs: Costs) -> Probe:
@@ -123,7 +131,10 @@ def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Re
     """The page of a run, from whatever artefacts its folder holds; raises `ArtefactError` where it holds none."""
     folder = Path(folder)
     about = folder / "about.json"
-    told = json.loads(about.read_text()) if about.is_file() else {}
+    try:
+        told = json.loads(about.read_text("utf-8")) if about.is_file() else {}
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtefactError(f"{about} is cut short or damaged ({error}): delete it") from error
 
     def found(name, load):
         return load(folder / name) if (folder / name).exists() else None

@@ -97,10 +97,11 @@ def test_files_come_back_bit_for_bit(kind, tmp_path):
 
 @given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=9), st.floats(allow_nan=False, allow_infinity=False))
 def test_constants_of_a_selection_come_back_bit_for_bit(tmp_path_factory, shift, alpha):
-    choice = icp.Choice(icp.Unit.parse(UNITS[0]), "prune", alpha, tuple(shift))
-    path = icp.Selection((choice,), BINDING).save(tmp_path_factory.mktemp("s") / "selection")
-    (found,) = icp.Selection.load(path).choices
-    same_bits(np.array([found.alpha, *found.shift]), np.array([alpha, *shift]))
+    cut = icp.Choice(icp.Unit.parse(UNITS[0]), "prune", shift=tuple(shift))
+    scaled = icp.Choice(icp.Unit.parse(UNITS[1]), "scale", alpha)
+    path = icp.Selection((cut, scaled), BINDING).save(tmp_path_factory.mktemp("s") / "selection")
+    found = icp.Selection.load(path).choices
+    same_bits(np.array([found[1].alpha, *found[0].shift]), np.array([alpha, *shift]))
 
 
 def test_a_frontier_decides_alike_after_loading(tmp_path):

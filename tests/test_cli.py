@@ -21,7 +21,13 @@ def folder(tmp_path):
         icp.Example(t.format(a), t.format(b), answers, label=0, template=t, word=a) for t in TEMPLATES for a, b in WORDS
     ]
     icp.Probe(tuple(rows)).save(tmp_path / "pairs.jsonl")
-    icp.Probe.from_texts(["the old doctor ran home", "It was late and she smiled"]).save(tmp_path / "text.jsonl")
+    texts = [
+        "The old doctor ran home",
+        "It was late and she smiled",
+        "The nurse went home early",
+        "It was late and he ran",
+    ]
+    icp.Probe.from_texts(texts).save(tmp_path / "text.jsonl")
     icp.Probe(tuple(rows)).save(tmp_path / "named.jsonl")
     return tmp_path
 
@@ -54,8 +60,7 @@ def test_a_run_from_scores_to_report(run, folder):
     parts = [{e.template for e in icp.Probe.load(folder / "run" / f"{p}.jsonl").examples} for p in ("rank", "select")]
     assert not parts[0] & parts[1]
 
-    costs = ("--cost", folder / "text.jsonl", "--cost", folder / "named.jsonl")
-    status, printed, _ = run("prune", folder / "model", folder / "run", *costs, "--max-damage", 50, "--quiet")
+    status, printed, _ = run("prune", folder / "model", folder / "run", "--max-damage", 50, "--quiet")
     selection = icp.Selection.load(folder / "run" / "selection.safetensors")
     assert status == 0 and f"cut {len(selection)} units" in printed
     assert icp.load(folder / "run" / "pruned").selection.units == selection.units
@@ -80,8 +85,18 @@ def test_scoring_again_resumes_and_gives_the_same_ranking(run, folder):
 
 def test_scoring_another_probe_into_the_same_folder_is_refused(run, folder):
     score(run, folder)
+    before = (folder / "run" / "rank.jsonl").read_text()
     status, _, error = score(run, folder, "--by", "word")
     assert status == 1 and "holds another measurement" in error and "examples" in error
+    assert (folder / "run" / "rank.jsonl").read_text() == before
+
+
+def test_pairs_that_were_ranked_on_cannot_be_selected_on(run, folder):
+    score(run, folder)
+    (folder / "run" / "select.jsonl").write_bytes((folder / "run" / "rank.jsonl").read_bytes())
+    status, _, error = run("prune", folder / "model", folder / "run", "--quiet")
+    assert status == 1 and "were used for ranking" in error
+    assert not (folder / "run" / "selection.safetensors").exists()
 
 
 def wrong_file(folder):
@@ -96,7 +111,7 @@ def wrong_file(folder):
         (lambda f: ("evaluate", "no/such-model", "--probe", f / "pairs.jsonl"), "no/such-model"),
         (lambda f: ("evaluate", f / "model", "--probe", f / "missing.jsonl"), "missing.jsonl"),
         (lambda f: ("evaluate", f / "model", "--probe", f / "pairs.jsonl", "--metric", "bleu"), "'bleu'"),
-        (lambda f: ("prune", f / "model", f / "nowhere", "--cost", f / "text.jsonl"), "nowhere"),
+        (lambda f: ("prune", f / "model", f / "nowhere"), "nowhere"),
         (lambda f: ("report", f / "model"), "nothing to report"),
         (wrong_file, "truncated or not a safetensors file"),
     ],

@@ -16,6 +16,12 @@ def test_a_pair_differs_in_the_occupation_only():
     assert len(set(words)) == len(words)
 
 
+def test_name_sentences_mention_no_occupation_of_a_pair():
+    words = {word for pair in sentences.OCCUPATIONS for word in pair}
+    for template in sentences.NAME_TEMPLATES:
+        assert not words & set(template.replace(",", "").split()), template
+
+
 def test_no_sentence_stands_twice_and_a_name_never_comes_first():
     assert len(set(sentences.NEUTRAL)) == len(sentences.NEUTRAL)
     assert not any(template.startswith("{") for template in sentences.NAME_TEMPLATES)

@@ -46,13 +46,13 @@ def run_demo(folder: "str | Path" = "icp-demo", name: str = "smollm2", seed: int
     pairs = sentences.pairs().split(by=("template", "word"), seed=seed)
     names = sentences.names().split(by=("template", "word"), seed=seed)
     neutral = sentences.neutral().split(by="template", seed=seed)
-    for part, probe in zip(("rank", "select", "test"), pairs):
-        probe.save(folder / f"{part}.jsonl")
     costs = [
         {"neutral": (quiet, NextTokenLoss()), "names": (named, TaskLoss(among_answers=True))}
         for quiet, named in zip(neutral, names)
     ]
     score(model, pairs[0], costs[0], folder, progress=progress)
+    for part, probe in zip(("rank", "select", "test"), pairs):
+        probe.save(folder / f"{part}.jsonl")
     baseline = evaluate(model, neutral[1], ["next_token_loss"]).values[model.name]["next_token_loss"].mean()
     budgets = {"neutral": 0.01 * float(baseline), "names": 0.1}
     selection = cut(model, pairs[1], costs[1], folder, max_damage=budgets, progress=progress)
@@ -169,6 +169,8 @@ def notes(pairs: tuple[Probe, ...], names: tuple[Probe, ...], neutral: tuple[Pro
         f"P is {LogitDifference().label}: logit(' she') - logit(' he') after the last word. The gap is the mean over "
         "pairs of |P(x) - P(x')|, where x and x' differ in the occupation only.",
         f"Rank / select / report (seed {seed}): {sizes}. No template, occupation, name or sentence is in two of them.",
+        "Errors and intervals treat examples as independent. Pairs that share a template or an occupation are not: "
+        "intervals clustered by these would be wider.",
         f"Budgets on the selecting split: loss on neutral sentences at most {budgets['neutral']:.3f} nats a token up "
         f"(1%), loss of the right pronoun after a name at most {budgets['names']} nats up.",
         "Masks are mean masks, one vector a unit, the mean over all tokens of the selecting split, folded into "

@@ -73,22 +73,22 @@ NAMES = (
 
 # The name is never the first word: without a start token the first position is where attention goes to rest.
 NAME_TEMPLATES = (
-    "I asked {} whether",
-    "Everyone likes {} because",
-    "We waited for {} until",
-    "After {} came home,",
+    "Nobody told {} that",
+    "People admire {} because",
+    "They stayed with {} until",
+    "Before {} came home,",
     "Then {} explained why",
     "Yesterday {} was ill, so",
     "Nobody knows why {} left, but",
     "The winner was {}, and the judges said that",
     "My neighbour {} works in an office, and",
-    "My friend {} lives next door, and",
-    "My neighbour {} works as a nurse, and",
-    "My neighbour {} works as an engineer, and",
-    "My friend {} is a librarian, and people say that",
-    "My friend {} is a mechanic, and people say that",
-    "The new hairdresser is called {}, and",
-    "The new pilot is called {}, and",
+    "My cousin {} has moved to the city, and",
+    "My neighbour {} works as a baker, and",
+    "My neighbour {} works as a judge, and",
+    "My friend {} is a dentist, and people say that",
+    "My friend {} is a painter, and people say that",
+    "The new gardener is called {}, and",
+    "The new tailor is called {}, and",
 )
 
 NEUTRAL = (

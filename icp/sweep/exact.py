@@ -18,7 +18,7 @@ from icp.interventions import Intervention, UnitDonor
 from icp.model import Model
 from icp.sites import Site, columns_of
 from icp.sweep.donors import Donors, Means, donors_of
-from icp.sweep.plan import Layout, Plan, Positions, require_finite, within_memory
+from icp.sweep.plan import Layout, Plan, Positions, as_numpy, require_finite, within_memory
 from icp.units import Unit
 
 CAPTURE_BYTES = 1 << 30
@@ -61,7 +61,7 @@ def exact_chunks(
                 replan(plan)
             difference = result - clean
             require_finite(difference, lambda i, mine=mine: f"an input under an intervention on {mine[i]}")
-            yield chunk, difference.cpu().numpy()
+            yield chunk, as_numpy(difference)
 
 
 def _chunk(

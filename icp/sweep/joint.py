@@ -18,7 +18,7 @@ from icp.properties import LogitDifference, Property
 from icp.sites import Site, columns_of
 from icp.sweep.donors import Donors, Means, ReadsNothing, donors_of, needed_sites
 from icp.sweep.exact import columns_needed, row_edits
-from icp.sweep.plan import Layout, Plan, Positions, require_finite, within_memory
+from icp.sweep.plan import Layout, Plan, Positions, as_numpy, require_finite, within_memory
 from icp.units import Unit
 
 
@@ -61,7 +61,7 @@ def measure_sets(
         plan = Plan.default(layout, model.vocabulary_read(property)) if batch_size is None else Plan(batch_size)
         clean, plan = within_memory(plan, partial(layout.clean, model))
         if not everyone:
-            return SetEffects(np.zeros((len(sets), len(probe)), clean.cpu().numpy().dtype), clean.cpu().numpy())
+            return SetEffects(np.zeros((len(sets), len(probe)), as_numpy(clean).dtype), as_numpy(clean))
         means = None
         if any(isinstance(donor, MeanDonor) for donor in donors):
             told = tokens if reference is None else reference.tokenize(model.tokenizer, ReadsNothing())
@@ -91,7 +91,7 @@ def measure_sets(
 
         result, _ = within_memory(plan, measured)
         require_finite(result, lambda i: f"an input under a joint intervention on {len(sets[i])} units")
-        return SetEffects((result - clean).cpu().numpy(), clean.cpu().numpy())
+        return SetEffects(as_numpy(result - clean), as_numpy(clean))
 
 
 def _edits(

@@ -16,7 +16,7 @@ from icp.interventions import Intervention, UnitDonor
 from icp.model import Model
 from icp.sites import Site
 from icp.sweep.donors import Donors, Means, donors_of, needed_sites
-from icp.sweep.plan import Layout, Plan, Positions, require_finite
+from icp.sweep.plan import Layout, Plan, Positions, as_numpy, require_finite
 from icp.units import Unit
 
 
@@ -53,7 +53,7 @@ def linear_batches(
             gradient = torch.where(where[examples][:, :, None], gradient, 0)
             _site(site, value, gradient, units, interventions, donors, examples, result)
         require_finite(result, lambda u: f"the estimate of {units[u]}")
-        yield examples, result.cpu().numpy()
+        yield examples, as_numpy(result)
 
 
 def _site(

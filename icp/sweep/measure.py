@@ -20,7 +20,7 @@ from icp.properties import LogitDifference, PairGap, Property
 from icp.sweep.donors import Means, ReadsNothing, donors_of, needed_sites
 from icp.sweep.exact import exact_chunks
 from icp.sweep.linear import linear_batches
-from icp.sweep.plan import Layout, Plan, Positions, within_memory
+from icp.sweep.plan import Layout, Plan, Positions, as_numpy, within_memory
 from icp.sweep.store import Store
 from icp.units import Unit
 
@@ -30,7 +30,7 @@ METHODS = ("exact", "linear")
 def measure(
     model: Model,
     probe: Probe,
-    units: Sequence[Unit | str],
+    units: Unit | str | Sequence[Unit | str],
     interventions: Intervention | Sequence[Intervention],
     *,
     property: Property | None = None,
@@ -53,9 +53,11 @@ def measure(
     Raises `ProbeError` for inputs that cannot be measured, `UnitError` for units the model does not have,
     `ArtefactError` for a store of another measurement, `NotFiniteError` where the model returns NaN.
     """
-    interventions = [interventions] if isinstance(interventions, Intervention) else list(interventions)
+    interventions = list(interventions) if isinstance(interventions, Sequence) else [interventions]
     units = _checked_units(model, units)
     property = LogitDifference() if property is None else property
+    if not isinstance(property, Property):
+        raise IcpError(f"{property!r} is not a property: pass LogitDifference(), TaskLoss() or another one, made")
     _check(interventions, method)
     options = dict(
         property=property, method=method, positions=positions, reference=reference, batch_size=batch_size,
@@ -82,7 +84,9 @@ def _check(interventions: list[Intervention], method: str) -> None:
         raise IcpError(f"two interventions are labelled {twice!r}: results are stored by label, so measure each once")
 
 
-def _checked_units(model: Model, units: Sequence[Unit | str]) -> list[Unit]:
+def _checked_units(model: Model, units: Unit | str | Sequence[Unit | str]) -> list[Unit]:
+    if isinstance(units, Unit | str):
+        units = [units]
     units = [Unit.parse(unit) for unit in units]
     if not units:
         raise UnitError("no units were given: try model.units('head', 'neuron')")
@@ -163,8 +167,8 @@ def _measure(
         shape = (len(order), len(interventions), len(probe))
         sink = None
         if store is not None:
-            sink = Store.create(store, header, shape, str(clean.cpu().numpy().dtype), plan.unit_chunk)
-            sink.write_examples(clean.cpu().numpy(), total)
+            sink = Store.create(store, header, shape, str(as_numpy(clean).dtype), plan.unit_chunk)
+            sink.write_examples(as_numpy(clean), total)
         bar = tqdm(total=len(order), unit="unit", desc=f"measure ({method})", disable=not progress, leave=False)
         with bar:
             if method == "linear":
@@ -175,7 +179,7 @@ def _measure(
         place = {unit: index for index, unit in enumerate(order)}
         dP = dP[[place[unit] for unit in units]]
         header = header | {"units": [str(unit) for unit in units]}
-    return Effects(dP, clean.cpu().numpy(), total, header)
+    return Effects(dP, as_numpy(clean), total, header)
 
 
 def _linear(model, layout, units, interventions, positions, means, plan, sink, bar) -> np.ndarray:
@@ -217,7 +221,7 @@ def _exact(model, layout, clean, units, interventions, positions, means, plan, s
 
 
 def _numpy_dtype(model: Model) -> np.dtype:
-    return torch.empty(0, dtype=model.dtype).numpy().dtype
+    return as_numpy(torch.empty(0, dtype=model.dtype)).dtype
 
 
 def _total(model: Model, probe: Probe, property: Property, plan: Plan, clean: torch.Tensor) -> np.ndarray:
@@ -227,7 +231,7 @@ def _total(model: Model, probe: Probe, property: Property, plan: Plan, clean: to
     if paired:
         others = Probe(tuple(probe.examples[i] for i in paired)).swapped()
         layout = Layout.of(model, others.tokenize(model.tokenizer, property), plan.padding_side)
-        total[paired] = layout.clean(model, plan).cpu().numpy() - clean.cpu().numpy()[paired]
+        total[paired] = layout.clean(model, plan).cpu().numpy() - as_numpy(clean)[paired]
     return total
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -14,7 +15,7 @@ from icp.model import Batch, Model
 from icp.probes import Tokens
 from icp.properties import Bound
 
-Positions = str | tuple[int, int]
+Positions = str | tuple[int, int | None]
 T = TypeVar("T")
 
 
@@ -70,6 +71,12 @@ class Layout:
 
     @classmethod
     def of(cls, model: Model, tokens: Tokens, side: str) -> "Layout":
+        longest = max(range(len(tokens.inputs)), key=lambda row: len(tokens.inputs[row]))
+        if model.context is not None and len(tokens.inputs[longest]) > model.context:
+            raise ProbeError(
+                f"{tokens.probe.examples[longest].text[:60]!r} has {len(tokens.inputs[longest])} tokens, "
+                f"{model.name} reads at most {model.context}: shorten it"
+            )
         batch = model.pad(tokens.inputs, side)
         bound = tokens.property.bind(tokens, model.tokenizer, model.device)
         counts = torch.bincount(bound.example, minlength=len(tokens.inputs))
@@ -86,7 +93,8 @@ class Layout:
     def where(self, positions: Positions) -> Bool[Tensor, "example pos"]:
         """Which positions are edited: `"all"`, `"last"` (of the text), or a span `(start, stop)` of its tokens.
 
-        A span counts attended tokens and may be negative, as in a slice. Padding is never edited.
+        A span counts attended tokens, may be negative as in a slice, and with stop None goes to the end. Padding is
+        never edited.
         """
         if positions == "all":
             return self.batch.mask
@@ -126,6 +134,11 @@ class Layout:
         return clean
 
 
+def as_numpy(values: Tensor) -> np.ndarray:
+    """On the CPU, as an array; bfloat16, which numpy lacks, as float32."""
+    return (values.float() if values.dtype == torch.bfloat16 else values).cpu().numpy()
+
+
 def require_finite(values: Tensor, describe) -> None:
     """Raise `NotFiniteError` naming the first value that is NaN or infinite."""
     bad = (~torch.isfinite(values)).nonzero()
@@ -141,7 +154,8 @@ def _span(positions: Positions, length: int, text: str) -> tuple[int, int]:
         return length - 1, length
     if not (isinstance(positions, tuple) and len(positions) == 2):
         raise ProbeError(f"unknown positions {positions!r}: use 'all', 'last', or a span (start, stop)")
-    start, stop = (p + length if p < 0 else p for p in positions)
+    start, stop = positions[0], length if positions[1] is None else positions[1]
+    start, stop = (p + length if p < 0 else p for p in (start, stop))
     if not 0 <= start < stop <= length:
         raise ProbeError(f"the span {positions} does not fit {text!r}, which has {length} tokens")
     return start, stop

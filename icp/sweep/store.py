@@ -81,7 +81,9 @@ class Store:
             raise ArtefactError(f"{path} is not a whole store of effects: it was cut short, or something else wrote it")
         if attributes.get("version") != VERSION:
             raise ArtefactError(f"{path} has version {attributes.get('version')}, this icp reads version {VERSION}")
-        labels = [len(attributes["header"][name]) for name in ("units", "interventions", "examples")]
+        if not isinstance(attributes.get("header"), dict):
+            raise ArtefactError(f"{path} has no header: it is damaged")
+        labels = [len(attributes["header"].get(name, ())) for name in ("units", "interventions", "examples")]
         if list(group["dP"].shape) != labels:
             raise ArtefactError(
                 f"{path} holds effects of shape {group['dP'].shape}, its header labels {tuple(labels)} "
