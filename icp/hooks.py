@@ -73,8 +73,8 @@ def captured(sites: list[Site], store: dict[str, Tensor], *, differentiable: boo
     `differentiable` keeps them on the graph, so that `torch.autograd.grad` can be taken with respect to them.
     """
 
-    def keeper(name: str):
-        def keep(values: Values) -> Values | None:
+    def keeper(name):
+        def keep(values):
             if not differentiable:
                 store[name] = values.detach()
                 return None

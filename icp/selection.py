@@ -14,7 +14,6 @@ from torch import Tensor
 from icp.errors import ArtefactError, UnitError
 from icp.files import writing_file
 from icp.model import Model
-from icp.sites import Values
 from icp.sweep.joint import require_disjoint
 from icp.units import Unit
 
@@ -118,7 +117,7 @@ class Selection:
             for name, choices in by_site.items():
                 columns, alpha, shift = constants(model, choices)
 
-                def edit(values: Values, columns=columns, alpha=alpha, shift=shift) -> Values:
+                def edit(values, columns=columns, alpha=alpha, shift=shift):
                     new = values.clone()
                     new[:, :, columns] = values[:, :, columns] * alpha + shift
                     return new

@@ -63,7 +63,7 @@ class Site:
     def hook(self, edit: Callable[[Values], Values | None]) -> RemovableHandle:
         """Register `edit` on the module; it sees `[row, pos, width]` and returns a replacement, or None to look on."""
 
-        def replaced(tensor: Tensor) -> Tensor | None:
+        def replaced(tensor):
             new = edit(tensor.flatten(2))
             return None if new is None else new.view(tensor.shape)
 

@@ -64,8 +64,8 @@ def test_estimates_agree_with_finite_differences(kind, name):
     # Attention in float32 (GPT-Neo, a Llama bridge) needs a longer step and leaves more rounding.
     in_float32 = name == "gpt_neo" or (kind, name) == ("bridge", "llama")
     step, rounding = (0.05, 1e-5) if in_float32 else (0.005, 1e-7)
-    agree(got.of("scale:2"), slope(model, units, step), rounding)
-    assert np.abs(got.of("mask:zero") + got.of("scale:2")).max() < 1e-12
+    agree(got.of(icp.Scale(2.0).label), slope(model, units, step), rounding)
+    assert np.abs(got.of(icp.Mask("zero").label) + got.of(icp.Scale(2.0).label)).max() < 1e-12
 
 
 @pytest.mark.parametrize(

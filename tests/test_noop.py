@@ -64,8 +64,8 @@ def test_scale_one_measures_exactly_zero(name):
             case.model(dtype), make_probe(), some_units(case), [icp.Scale(1.0), icp.Scale(2.0)], batch_size=4,
             progress=False,
         )  # fmt: skip
-        assert (got.of("scale:1") == 0).all()
-        assert (got.of("scale:2") != 0).any(axis=1).all()
+        assert (got.of(icp.Scale(1.0).label) == 0).all()
+        assert (got.of(icp.Scale(2.0).label) != 0).any(axis=1).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
