@@ -163,8 +163,14 @@ def test_a_threshold_goes_by_score_even_where_the_least_comes_first():
 
 
 def test_the_smallest_of_equally_good_sets_is_taken():
-    flat = by_hand(gap=np.zeros((5, 2)))
+    flat = by_hand(gap=np.array([[2.0, 2.0], *[[1.0, 1.0]] * 4]))
     assert len(flat.select(max_damage=9.0)) == 1
+
+
+def test_a_set_that_makes_the_gap_no_smaller_is_not_chosen():
+    grows = by_hand(gap=np.array([[1.0, 1.0], *[[2.0, 2.0]] * 4]))
+    with pytest.raises(icp.IcpError, match="makes the gap smaller"):
+        grows.select(max_damage=9.0)
 
 
 def test_two_losses_must_both_stay_within_their_budgets():

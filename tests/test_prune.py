@@ -344,13 +344,19 @@ def test_a_selection_refuses_units_and_roles_that_are_not_there():
         icp.Selection.of(model, ["hook_embed[0]"], "cut")
     with pytest.raises(icp.UnitError, match="unknown role 'cut': use one of prune, scale, regularise, keep"):
         icp.Selection.of(model, ["hook_embed[0]"]).role("cut")
+    with pytest.raises(icp.UnitError, match=r"role 'prune' with alpha=0.5"):
+        icp.Selection.of(model, ["hook_embed[0]"], "prune", 0.5)
+    with pytest.raises(icp.UnitError, match=r"role 'scale' with alpha=None"):
+        icp.Selection.of(model, ["hook_embed[0]"], "scale")
+    with pytest.raises(icp.UnitError, match=r"alpha=0.5 of hook_embed\[0\] goes with the role 'scale'"):
+        icp.Choice(icp.Unit.parse("hook_embed[0]"), "prune", 0.5)
 
 
-@pytest.mark.parametrize("role", ["prune", "scale"])
-def test_a_head_and_one_of_its_dimensions_are_not_chosen_together(role):
+@pytest.mark.parametrize(("role", "alpha"), [("prune", None), ("scale", 0.5)])
+def test_a_head_and_one_of_its_dimensions_are_not_chosen_together(role, alpha):
     model = BY_NAME["llama"].model()
     with pytest.raises(icp.UnitError, match="cover the same values"):
-        icp.Selection.of(model, ["blocks.0.attn.hook_z[1]", "blocks.0.attn.hook_z[1,3]"], role, 0.5)
+        icp.Selection.of(model, ["blocks.0.attn.hook_z[1]", "blocks.0.attn.hook_z[1,3]"], role, alpha)
 
 
 def test_the_proof_notices_a_cut_that_was_not_made(monkeypatch):

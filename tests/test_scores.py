@@ -149,10 +149,15 @@ def test_another_intervention_by_its_label():
 
 
 @given(dPs)
-def test_damage_is_the_mean_rise_of_the_first_intervention_least_first(dP):
-    scores = icp.damage(effects(dP, property="TaskLoss(among_answers=False)"))
-    assert by_unit(scores, "damage") == pytest.approx({name(u): dP[u, 0].mean() for u in range(len(dP))})
-    assert list(scores.table["damage"]) == sorted(scores.table["damage"])
+def test_damage_is_the_mean_rise_under_the_named_intervention_least_first(dP):
+    measured = effects(dP, property="TaskLoss(among_answers=False)")
+    for index, label in enumerate(measured.interventions):
+        scores = icp.damage(measured, label)
+        assert by_unit(scores, "damage") == pytest.approx({name(u): dP[u, index].mean() for u in range(len(dP))})
+        assert list(scores.table["damage"]) == sorted(scores.table["damage"])
+    if len(measured.interventions) > 1:
+        with pytest.raises(icp.IcpError, match="name the intervention whose damage is meant"):
+            icp.damage(measured)
 
 
 @pytest.mark.parametrize(
