@@ -42,7 +42,11 @@ class Evaluation:
         return pandas.DataFrame(rows).set_index(["metric", "model"]).sort_index(sort_remaining=False)
 
     def change(self, before: str, after: str, level: float = 0.95) -> "pandas.DataFrame":
-        """One row a metric: the mean paired difference after - before, its interval, and it relative to before."""
+        """One row a metric: the mean paired difference after - before, its interval, and it relative to before.
+
+        The interval is t's; for accuracy it joins the Wilson intervals of the shares that became right and that became
+        wrong, which is cautious and has a width even where no example changed.
+        """
         import pandas
 
         for name in (before, after):
@@ -50,7 +54,8 @@ class Evaluation:
                 raise IcpError(f"no model {name!r} was evaluated: there are {', '.join(self.values)}")
         rows: dict[str, dict[str, float]] = {}
         for metric, old in self.values[before].items():
-            rows[metric] = _mean(self.values[after][metric] - old, level)
+            difference = self.values[after][metric] - old
+            rows[metric] = (_share_change if metric == "accuracy" else _mean)(difference, level)
             rows[metric]["relative"] = rows[metric]["mean"] / old.mean() if old.mean() else float("nan")
         return pandas.DataFrame(rows).T.rename_axis("metric")
 
@@ -160,6 +165,13 @@ def _share(values: np.ndarray, level: float) -> dict[str, float]:
 
     low, high = binomtest(int(values.sum()), len(values)).proportion_ci(level, "wilson")
     return {"mean": float(values.mean()), "low": float(low), "high": float(high), "n": len(values)}
+
+
+def _share_change(difference: np.ndarray, level: float) -> dict[str, float]:
+    """The mean of differences of 0 and 1, between the worst and the best that the shares gained and lost allow."""
+    gained, lost = _share(difference > 0, level), _share(difference < 0, level)
+    low, high = gained["low"] - lost["high"], gained["high"] - lost["low"]
+    return {"mean": float(difference.mean()), "low": low, "high": high, "n": len(difference)}
 
 
 def _mean(values: np.ndarray, level: float) -> dict[str, float]:

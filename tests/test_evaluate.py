@@ -115,6 +115,16 @@ def test_a_change_is_paired_example_by_example():
     assert (back["low"], back["high"]) == pytest.approx((-row["high"], -row["low"]))
 
 
+def test_an_accuracy_that_does_not_change_still_has_an_uncertain_change():
+    right = np.ones(40)
+    row = icp.Evaluation({"a": {"accuracy": right}, "b": {"accuracy": right}}).change("a", "b").loc["accuracy"]
+    lost = stats.binomtest(0, 40).proportion_ci(0.95, "wilson").high
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx((0.0, -lost, lost))
+    after = np.array([0.0] * 10 + [1.0] * 30)
+    row = icp.Evaluation({"a": {"accuracy": right}, "b": {"accuracy": after}}).change("a", "b").loc["accuracy"]
+    assert row["mean"] == -0.25 and row["low"] < -0.25 < row["high"] < 0
+
+
 def test_one_example_has_no_interval_and_a_mean_of_zero_no_relative_change():
     evaluation = icp.Evaluation({"a": {"gap": np.array([0.0])}, "b": {"gap": np.array([2.0])}})
     row = evaluation.table().loc[("gap", "b")]
