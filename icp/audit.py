@@ -7,7 +7,7 @@ import numpy as np
 
 from icp.effects import Effects
 from icp.errors import ArtefactError
-from icp.scores import standard_error
+from icp.statistics import standard_error
 from icp.units import Unit
 
 
@@ -106,9 +106,10 @@ def unit_means(effects: Effects, intervention: str, examples: list[int] | None =
     dP = effects.of(intervention).astype(float)
     if paired(effects):
         dP = dP * np.sign(effects.total)
+    clusters = effects.clusters
     if examples is not None:
-        dP = dP[:, examples]
-    return dP.mean(1), standard_error(dP)
+        dP, clusters = dP[:, examples], clusters[examples]
+    return dP.mean(1), standard_error(dP, clusters)
 
 
 def _same_examples(estimates: Effects, exact: Effects) -> list[int] | None:

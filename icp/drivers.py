@@ -1,6 +1,5 @@
 """The inputs that drive a unit: where in a probe's texts it is most active, token by token."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icp.errors import ArtefactError, IcpError, UnitError
-from icp.files import writing_file
+from icp.files import read_json, write_json
 from icp.model import Model
 from icp.probes import Probe
 from icp.sites import Site
@@ -57,24 +56,12 @@ class Drivers:
     def save(self, path: "str | Path") -> Path:
         """Write JSON."""
         inputs = {unit: [asdict(driving) for driving in found] for unit, found in self.inputs.items()}
-        stored = {"format": FORMAT, "version": VERSION, "header": self.header, "inputs": inputs}
-        with writing_file(path) as work:
-            work.write_text(json.dumps(stored, ensure_ascii=False), "utf-8")
-        return Path(path)
+        return write_json(path, FORMAT, VERSION, {"header": self.header, "inputs": inputs})
 
     @classmethod
     def load(cls, path: "str | Path") -> "Drivers":
         """Read what `save` wrote; raises `ArtefactError` for a foreign, truncated or newer file."""
-        try:
-            stored = json.loads(Path(path).read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ArtefactError(
-                f"{path} does not hold drivers ({error}): give a file that Drivers.save wrote"
-            ) from error
-        if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-            raise ArtefactError(f"{path} does not hold drivers: give a file that Drivers.save wrote")
-        if stored.get("version") != VERSION:
-            raise ArtefactError(f"{path} has version {stored.get('version')}, this icp reads version {VERSION}")
+        stored = read_json(path, FORMAT, VERSION)
         try:
             inputs = {str(Unit.parse(u)): tuple(map(_stored_input, found)) for u, found in stored["inputs"].items()}
             return cls(inputs, dict(stored["header"]))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from icp.errors import ArtefactError
+from icp.statistics import Clusters, clusters_of
 from icp.units import Unit
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ class Effects:
     @property
     def interventions(self) -> list[str]:
         return self.header["interventions"]
+
+    @property
+    def clusters(self) -> Clusters:
+        """The examples' templates and words, as standard errors need them."""
+        return clusters_of(self.header["examples"])
 
     def of(self, intervention: str) -> np.ndarray:
         """dP [unit, example] of one intervention by its label; raises `ArtefactError` naming the labels there are."""

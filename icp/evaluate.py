@@ -1,41 +1,85 @@
 """Before and after: numbers with intervals, per model and metric."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from icp.errors import ArtefactError, IcpError, ProbeError
-from icp.files import writing_file
+from icp.files import read_json, write_json
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, NextTokenLoss, Property, TaskLoss
+from icp.statistics import Clusters, mean_interval, share_interval
 from icp.sweep.plan import Layout, Plan, within_memory
 
 if TYPE_CHECKING:
     import pandas
 
-FORMAT, VERSION = "icp-evaluation", 1
+FORMAT, VERSION = "icp-evaluation", 2
 METRICS = ("gap", "accuracy", "task_loss", "next_token_loss")
 
 
 @dataclass(frozen=True, eq=False)
+class Inputs:
+    """What a metric was measured on: a digest of the examples, and their templates and words."""
+
+    digest: str
+    clusters: Clusters
+
+
+@dataclass(frozen=True, eq=False)
 class Evaluation:
-    """`values[model][metric]` holds one number an example, so that models can be compared example by example."""
+    """`values[model][metric]` holds one number an example, so that models can be compared example by example.
+
+    `inputs` says on what each metric was measured, and `bindings` which model each name stands for. Both may be left
+    out of an evaluation made by hand; its examples then count as independent. `a | b` joins evaluations of other
+    models on the same inputs, or of the same models by other metrics.
+    """
 
     values: dict[str, dict[str, np.ndarray]]
+    inputs: dict[str, Inputs] = field(default_factory=dict)
+    bindings: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self):
+        lengths: dict[str, tuple[int, str]] = {m: (len(i.clusters), "its inputs") for m, i in self.inputs.items()}
+        for model, metrics in self.values.items():
+            for metric, values in metrics.items():
+                count, holder = lengths.setdefault(metric, (len(values), model))
+                if len(values) != count:
+                    raise ArtefactError(
+                        f"{metric!r} has {len(values)} values for {model!r} and {count} for {holder!r}: "
+                        "evaluate both on the same probe"
+                    )
+
+    def __or__(self, other: "Evaluation") -> "Evaluation":
+        for metric, theirs in other.inputs.items():
+            if self.inputs.get(metric, theirs).digest != theirs.digest:
+                raise ArtefactError(
+                    f"{metric!r} was measured on other inputs there: join what was measured on the same"
+                )
+        values = {model: dict(metrics) for model, metrics in self.values.items()}
+        for model, metrics in other.values.items():
+            if self.bindings.get(model) != other.bindings.get(model, self.bindings.get(model)) and model in values:
+                raise ArtefactError(f"{model!r} is another model there: evaluate it under another name")
+            if twice := sorted(set(values.get(model, ())) & set(metrics)):
+                raise ArtefactError(f"{twice[0]!r} of {model!r} is in both evaluations: join it once")
+            values[model] = values.get(model, {}) | metrics
+        return Evaluation(values, self.inputs | other.inputs, self.bindings | other.bindings)
 
     def table(self, level: float = 0.95) -> "pandas.DataFrame":
-        """One row a model and metric: the mean over examples, its interval (Wilson's for accuracy), and the count."""
+        """One row a model and metric: the mean over examples, its interval (Wilson's for accuracy), and the count.
+
+        Intervals are clustered by template and word (`icp.statistics`).
+        """
         import pandas
 
         rows = [
-            {"model": model, "metric": metric, **(_share if metric == "accuracy" else _mean)(values, level)}
+            {"model": model, "metric": metric, **self._interval(metric, values, level)}
             for model, metrics in self.values.items()
             for metric, values in metrics.items()
         ]
@@ -45,7 +89,7 @@ class Evaluation:
         """One row a metric: the mean paired difference after - before, its interval, and it relative to before.
 
         The interval is t's; for accuracy it joins the Wilson intervals of the shares that became right and that became
-        wrong, which is cautious and has a width even where no example changed.
+        wrong, which is cautious and has a width even where no example changed. Both are clustered by template and word.
         """
         import pandas
 
@@ -54,38 +98,51 @@ class Evaluation:
                 raise IcpError(f"no model {name!r} was evaluated: there are {', '.join(self.values)}")
         rows: dict[str, dict[str, float]] = {}
         for metric, old in self.values[before].items():
+            if metric not in self.values[after]:
+                raise IcpError(f"{metric!r} was measured for {before!r} and not for {after!r}: evaluate both by it")
             difference = self.values[after][metric] - old
-            rows[metric] = (_share_change if metric == "accuracy" else _mean)(difference, level)
+            rows[metric] = self._interval(metric, difference, level, change=True)
             rows[metric]["relative"] = rows[metric]["mean"] / old.mean() if old.mean() else float("nan")
         return pandas.DataFrame(rows).T.rename_axis("metric")
 
+    def _interval(self, metric: str, values: np.ndarray, level: float, change: bool = False) -> dict[str, float]:
+        clusters = self.inputs[metric].clusters if metric in self.inputs else None
+        if metric != "accuracy":
+            return mean_interval(values, clusters, level)
+        if not change:
+            return share_interval(values, clusters, level)
+        gained, lost = (share_interval((values * sign > 0).astype(float), clusters, level) for sign in (1, -1))
+        low, high = gained["low"] - lost["high"], gained["high"] - lost["low"]
+        return {"mean": float(values.mean()), "low": low, "high": high, "n": len(values)}
+
     def save(self, path: "str | Path") -> Path:
         """Write JSON: every number of every example."""
-        values = {
-            model: {metric: v.tolist() for metric, v in metrics.items()} for model, metrics in self.values.items()
-        }
-        with writing_file(path) as work:
-            work.write_text(json.dumps({"format": FORMAT, "version": VERSION, "values": values}))
-        return Path(path)
+        return write_json(
+            path, FORMAT, VERSION,
+            {
+                "values": {m: {k: v.tolist() for k, v in metrics.items()} for m, metrics in self.values.items()},
+                "inputs": {k: {"digest": i.digest, "clusters": i.clusters.tolist()} for k, i in self.inputs.items()},
+                "bindings": self.bindings,
+            },
+        )  # fmt: skip
 
     @classmethod
     def load(cls, path: "str | Path") -> "Evaluation":
         """Read what `save` wrote; raises `ArtefactError` for a foreign, truncated or newer file."""
-        try:
-            stored = json.loads(Path(path).read_text())
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ArtefactError(
-                f"{path} is not an evaluation ({error}): give a file that Evaluation.save wrote"
-            ) from error
-        if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-            raise ArtefactError(f"{path} is not an evaluation: give a file that Evaluation.save wrote")
-        if stored.get("version") != VERSION:
-            raise ArtefactError(f"{path} has version {stored.get('version')}, this icp reads version {VERSION}")
+        stored = read_json(path, FORMAT, VERSION)
         try:
             values = stored["values"].items()
-            return cls({m: {k: np.array(v, dtype=float) for k, v in metrics.items()} for m, metrics in values})
+            return cls(
+                {m: {k: np.array(v, dtype=float) for k, v in metrics.items()} for m, metrics in values},
+                {metric: _stored_inputs(told) for metric, told in stored["inputs"].items()},
+                dict(stored["bindings"]),
+            )
         except (KeyError, AttributeError, TypeError, ValueError) as error:
             raise ArtefactError(f"{path} is damaged ({error!r}): evaluate again") from error
+
+
+def _stored_inputs(told: dict[str, Any]) -> Inputs:
+    return Inputs(told["digest"], np.array(told["clusters"], dtype=np.int64).reshape(-1, 2))
 
 
 def evaluate(
@@ -119,7 +176,9 @@ def evaluate(
         raise IcpError(f"unknown metric {unknown[0]!r}: use one of {', '.join(METRICS)}")
     property = LogitDifference() if property is None else property
     return Evaluation(
-        {n: {metric: _metric(m, probe, metric, property) for metric in metrics} for n, m in named.items()}
+        {n: {metric: _metric(m, probe, metric, property) for metric in metrics} for n, m in named.items()},
+        {metric: Inputs(f"{probe.digest} {property.label}", probe.clusters) for metric in metrics},
+        {n: m.binding for n, m in named.items()},
     )
 
 
@@ -148,38 +207,12 @@ def _right(model: Model, probe: Probe) -> np.ndarray:
     return (clean_values(model, probe, _Margin()) > 0).astype(float)
 
 
+@dataclass(frozen=True)
 class _Margin(TaskLoss):
     """The right answer's logit less the largest of the others."""
 
-    def __init__(self):
-        super().__init__(among_answers=True)
+    among_answers: bool = True
 
     def of(self, logits, targets):
         picked = logits.gather(1, targets)
         return picked[:, 0] - picked[:, 1:].amax(1)
-
-
-def _share(values: np.ndarray, level: float) -> dict[str, float]:
-    """A share of right answers with its Wilson interval, which stays between 0 and 1 and has a width at both ends."""
-    from scipy.stats import binomtest
-
-    low, high = binomtest(int(values.sum()), len(values)).proportion_ci(level, "wilson")
-    return {"mean": float(values.mean()), "low": float(low), "high": float(high), "n": len(values)}
-
-
-def _share_change(difference: np.ndarray, level: float) -> dict[str, float]:
-    """The mean of differences of 0 and 1, between the worst and the best that the shares gained and lost allow."""
-    gained, lost = _share(difference > 0, level), _share(difference < 0, level)
-    low, high = gained["low"] - lost["high"], gained["high"] - lost["low"]
-    return {"mean": float(difference.mean()), "low": low, "high": high, "n": len(difference)}
-
-
-def _mean(values: np.ndarray, level: float) -> dict[str, float]:
-    """A mean with its t-interval; NaN where there is one example."""
-    from scipy.stats import t
-
-    count, mean = len(values), float(values.mean())
-    half = float("nan")
-    if count > 1:
-        half = float(t.ppf(0.5 + level / 2, count - 1) * values.std(ddof=1) / np.sqrt(count))
-    return {"mean": mean, "low": mean - half, "high": mean + half, "n": count}

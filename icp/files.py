@@ -1,12 +1,14 @@
-"""Writing artefacts whole or not at all."""
+"""Writing artefacts whole or not at all, and reading those of them that are JSON."""
 
 import errno
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -60,6 +62,27 @@ def writing_file(path: "str | Path") -> Iterator[Path]:
             os.replace(name, path)
         finally:
             Path(name).unlink(missing_ok=True)
+
+
+def write_json(path: "str | Path", kind: str, version: int, content: dict[str, Any]) -> Path:
+    """One JSON object that says what it is."""
+    with writing_file(path) as work:
+        work.write_text(json.dumps({"format": kind, "version": version} | content, ensure_ascii=False), "utf-8")
+    return Path(path)
+
+
+def read_json(path: "str | Path", kind: str, version: int) -> dict[str, Any]:
+    """What `write_json` wrote; raises `ArtefactError` for a foreign, truncated or newer file."""
+    try:
+        stored = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtefactError(f"{path} cannot be read as {kind!r} ({error}): it is cut short or foreign") from error
+    if not isinstance(stored, dict) or stored.get("format") != kind:
+        held = stored.get("format", "something else") if isinstance(stored, dict) else "something else"
+        raise ArtefactError(f"{path} holds {held!r}, not {kind!r}")
+    if stored.get("version") != version:
+        raise ArtefactError(f"{path} has version {stored.get('version')}, this icp reads version {version}")
+    return stored
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Nested sets of units, measured jointly: what is left of the cue, and what it costs, as the set grows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,9 @@ from icp.interventions import Affine, Intervention, MeanDonor
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, Property, TaskLoss
-from icp.scores import Scores, standard_error
+from icp.scores import Scores
 from icp.selection import Choice, Selection, read_choices, write_choices
+from icp.statistics import Clusters, standard_error
 from icp.sweep.donors import Means, ReadsNothing, needed_sites
 from icp.sweep.joint import measure_sets, require_disjoint
 from icp.sweep.plan import Plan, within_memory
@@ -24,7 +25,7 @@ from icp.units import Unit
 if TYPE_CHECKING:
     import pandas
 
-FORMAT, VERSION = "icp-frontier", 1
+FORMAT, VERSION = "icp-frontier", 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,8 @@ class Frontier:
 
     `gap` [size, pair] is P(x) - P(x') under the intervention; `costs[name]` [size, example] is a loss, in nats.
     Size 0, no intervention, comes first. `choices` are the ranked units with the constants that cutting them needs.
+    `clusters` are the templates and words of the pairs and, by name, of the costs' examples; where they are not given,
+    standard errors take examples as independent.
     """
 
     sizes: tuple[int, ...]
@@ -42,6 +45,8 @@ class Frontier:
     scores: tuple[float, ...]
     binding: dict[str, str]
     origin: dict[str, Any]
+    clusters: Clusters | None = None
+    cost_clusters: dict[str, Clusters] = field(default_factory=dict)
 
     def damage(self, cost: str) -> np.ndarray:
         """The rise [size, example] of one loss, in nats."""
@@ -54,12 +59,12 @@ class Frontier:
         gap = np.abs(self.gap)
         columns = {
             "gap": gap.mean(1),
-            "gap_se": standard_error(gap),
+            "gap_se": standard_error(gap, self.clusters),
             "gap_left": gap.mean(1) / (gap[0].mean() or np.nan),
         }
         for name, cost in self.costs.items():
             columns[f"damage {name}"] = self.damage(name).mean(1)
-            columns[f"damage_se {name}"] = standard_error(self.damage(name))
+            columns[f"damage_se {name}"] = standard_error(self.damage(name), self.cost_clusters.get(name))
             columns[f"relative_damage {name}"] = self.damage(name).mean(1) / (cost[0].mean() or np.nan)
         return pandas.DataFrame(columns, index=pandas.Index(self.sizes, name="units"))
 
@@ -131,6 +136,9 @@ class Frontier:
         """Write one safetensors file, from which `select` can be called again without a model."""
         tensors = {"gap": torch.from_numpy(self.gap)}
         tensors |= {f"cost.{name}": torch.from_numpy(cost) for name, cost in self.costs.items()}
+        tensors |= {f"clusters.{name}": torch.from_numpy(codes) for name, codes in self.cost_clusters.items()}
+        if self.clusters is not None:
+            tensors["clusters"] = torch.from_numpy(self.clusters)
         about = {"sizes": self.sizes, "scores": self.scores, "binding": self.binding, "origin": self.origin}
         return write_choices(path, FORMAT, VERSION, self.choices, tensors, about)
 
@@ -140,15 +148,23 @@ class Frontier:
         choices, tensors, about = read_choices(path, FORMAT, VERSION)
         if "gap" not in tensors or not {"sizes", "scores"} <= set(about):
             raise ArtefactError(f"{path} is damaged (it lacks its gap, sizes or scores): measure it again")
-        gap = tensors.pop("gap").numpy()
-        costs = {name.removeprefix("cost."): tensor.numpy() for name, tensor in tensors.items()}
+        gap, clusters = tensors.pop("gap").numpy(), tensors.pop("clusters", None)
+        named = {
+            part: {name.removeprefix(part): tensor.numpy() for name, tensor in tensors.items() if name.startswith(part)}
+            for part in ("cost.", "clusters.")
+        }
+        costs = named["cost."]
         for rows in (gap, *costs.values()):
             if len(rows) != len(about["sizes"]):
                 raise ArtefactError(f"{path} has {len(about['sizes'])} sizes but {len(rows)} rows: it is damaged")
+        codes = None if clusters is None else clusters.numpy()
+        for rows, found in ((gap, codes), *((costs.get(name), found) for name, found in named["clusters."].items())):
+            if found is not None and (rows is None or found.shape != (rows.shape[1], 2)):
+                raise ArtefactError(f"{path} has clusters of shape {found.shape}, of other examples: it is damaged")
         if len(choices) != len(about["scores"]):
             raise ArtefactError(f"{path} has {len(choices)} units but {len(about['scores'])} scores: it is damaged")
         sizes, scores = tuple(about["sizes"]), tuple(about["scores"])
-        return cls(sizes, gap, costs, choices, scores, about["binding"], about["origin"])
+        return cls(sizes, gap, costs, choices, scores, about["binding"], about["origin"], codes, named["clusters."])
 
 
 def frontier(
@@ -205,7 +221,8 @@ def frontier(
         "costs": {name: f"{loss.label} on {len(inputs)} inputs" for name, (inputs, loss) in costs.items()},
     }
     gap = np.ascontiguousarray(p[:, : len(probe)] - p[:, len(probe) :])
-    return Frontier(sizes, gap, spent, choices, scores, model.binding, origin)
+    clusters = {name: inputs.clusters for name, (inputs, _) in costs.items()}
+    return Frontier(sizes, gap, spent, choices, scores, model.binding, origin, probe.clusters, clusters)
 
 
 def _choices(model: Model, units: list[Unit], affine: Affine, reference: Probe) -> tuple[Choice, ...]:

@@ -1,5 +1,6 @@
 """Inputs with answers and, where there is one, the counterpart, the group, and the label."""
 
+import hashlib
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from icp.alignment import Alignment, align
 from icp.errors import ArtefactError, ProbeError
 from icp.files import writing_file
 from icp.properties import LogitDifference, Property
+from icp.statistics import Clusters, clusters_of
 from icp.tokenizing import encode
 
 FIELDS = ("template", "word", "group", "text")
@@ -186,6 +188,16 @@ class Probe:
                 counterparts.append(encode(tokenizer, example.counterpart, tail))
                 alignments.append(align(inputs[-1], counterparts[-1]))
         return Tokens(self, property, inputs, lengths, counterparts, alignments)
+
+    @property
+    def digest(self) -> str:
+        """A short digest of every field of every example."""
+        return hashlib.sha256(json.dumps([asdict(e) for e in self.examples]).encode()).hexdigest()[:16]
+
+    @property
+    def clusters(self) -> Clusters:
+        """The examples' templates and words, as standard errors need them."""
+        return clusters_of(map(asdict, self.examples))
 
     def alignable(self, model: Any) -> "Probe":
         """Only the pairs that the model's tokens allow to be aligned."""

@@ -62,6 +62,8 @@ def report(
     measured |= {f"cost: {name}": effects for name, effects in costs.items()}
     measured = {name: effects for name, effects in measured.items() if effects is not None}
     binding = _common(_bindings(measured, frontier, selection, drivers))
+    for name, evaluation in evaluations.items():
+        _require_evaluated(binding, name, evaluation)
     model_name = _with_origin(model_name or next((e.header["model"] for e in measured.values()), ""))
     unit_of_P = next((e.header["unit_of_P"] for e in (exact, estimates, doses) if e is not None), "units of P")
     chosen = [] if selection is None else [choice.unit for choice in selection.choices if choice.cuts]
@@ -106,6 +108,17 @@ def _common(bindings: dict[str, dict[str, str]]) -> dict[str, str]:
                     "report artefacts of one model together"
                 )
     return {key: value for key, (_, value) in first.items()}
+
+
+def _require_evaluated(binding: dict[str, str], name: str, evaluation: Evaluation) -> None:
+    """Raise `ArtefactError` where none of the evaluated models has the architecture and tokenizer of the artefacts."""
+    for key in ("architecture", "tokenizer"):
+        found = {told[key] for told in evaluation.bindings.values() if key in told}
+        if found and key in binding and binding[key] not in found:
+            raise ArtefactError(
+                f"the evaluation {name!r} is of another {key} ({', '.join(sorted(found))}) than the other artefacts "
+                f"({binding[key]}): report artefacts of one model together"
+            )
 
 
 def _with_origin(model_name: str) -> str:

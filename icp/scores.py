@@ -1,7 +1,8 @@
 """From effects to judgements: pure functions, no model.
 
 Sign convention: an indirect effect is positive where the unit carries the cue's effect in the direction in which the
-cue as a whole pushes P; damage is positive where a loss rises.
+cue as a whole pushes P; damage is positive where a loss rises. Standard errors are over examples, clustered by template
+and by word (`icp.statistics`).
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from icp.effects import Effects
 from icp.errors import IcpError
+from icp.statistics import standard_error
 from icp.units import Unit
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def spuriousness(effects: Effects, weights: Weights = "uniform") -> Scores:
     """
     weighted = np.abs(effects.dP) * _weights(effects, weights)
     per_example = weighted.mean(1)
-    columns = {"S": per_example.mean(1), "se": standard_error(per_example)}
+    columns = {"S": per_example.mean(1), "se": standard_error(per_example, effects.clusters)}
     for index, label in enumerate(effects.interventions):
         columns[f"S {label}"] = weighted[:, index].mean(1)
     return _ranked(effects, columns, "S")
@@ -71,7 +73,7 @@ def indirect_effect(effects: Effects, intervention: str = "swap:counterpart") ->
     whole = float(np.abs(effects.total).sum())
     columns = {
         "indirect_effect": oriented.mean(1),
-        "se": standard_error(oriented),
+        "se": standard_error(oriented, effects.clusters),
         "share": oriented.sum(1) / (whole or np.nan),
     }
     return _ranked(effects, columns, "indirect_effect")
@@ -90,7 +92,9 @@ def damage(effects: Effects, intervention: str | None = None) -> Scores:
     if intervention is None and len(effects.interventions) > 1:
         raise IcpError(f"name the intervention whose damage is meant: one of {', '.join(effects.interventions)}")
     dP = effects.of(intervention or effects.interventions[0])
-    return _ranked(effects, {"damage": dP.mean(1), "se": standard_error(dP)}, "damage", ascending=True)
+    return _ranked(
+        effects, {"damage": dP.mean(1), "se": standard_error(dP, effects.clusters)}, "damage", ascending=True
+    )
 
 
 def selectivity(cue: Effects | Scores, cost: Effects | Sequence[Effects], max_damage: float = 0.02) -> Scores:
@@ -148,12 +152,6 @@ def _weights(effects: Effects, weights: Weights) -> np.ndarray:
     turned_wrong = (effects.clean * sign > 0) & (after * sign <= 0)
     more_biased = (sign == 0) & (np.abs(after) > np.abs(effects.clean))
     return (turned_wrong | more_biased).astype(effects.dP.dtype)
-
-
-def standard_error(values: np.ndarray) -> np.ndarray:
-    """The standard error of the mean over the last axis; NaN where there is one example."""
-    count = values.shape[-1]
-    return values.std(-1, ddof=1) / np.sqrt(count) if count > 1 else np.full(values.shape[:-1], np.nan)
 
 
 def _ranked(effects: Effects, columns: dict[str, np.ndarray], by: str, ascending: bool = False) -> Scores:

@@ -13,8 +13,8 @@ from icp.evaluate import Evaluation
 from icp.frontier import Frontier
 from icp.numerals import fixed, interval, number, percent, places, with_error
 from icp.page import Cell, Html, Section, element, folded, joined, paragraph, plot, table
-from icp.scores import standard_error
 from icp.selection import Choice, Selection
+from icp.statistics import standard_error
 from icp.units import Unit
 
 CUE = "swap:counterpart"
@@ -264,7 +264,7 @@ def selected(
     for name, cost in costs.items():
         head.append(f"damage ± se, {cost.header['unit_of_P']}: {name}")
         rise, about = cost.dP[:, 0].astype(float), _approximately(cost)
-        named = zip(cost.header["units"], rise.mean(1), standard_error(rise))
+        named = zip(cost.header["units"], rise.mean(1), standard_error(rise, cost.clusters))
         columns.append({u: Cell(about + with_error(m, s), m) for u, m, s in named if u in wanted})
         what = f"{cost.header['property']} under {cost.interventions[0]} of the unit alone"
         captions.append(f"Damage, {name}: the rise of {what}, n = {len(cost.clean)} examples.")

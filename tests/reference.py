@@ -252,3 +252,17 @@ def p_of(what: icp.Property, logits: Tensor, ids: list[int], example: icp.Exampl
         case icp.NextTokenLoss():
             return -float(sum(log_p[p - 1, ids[p]] for p in range(1, len(ids))) / (len(ids) - 1))
     raise NotImplementedError(what)
+
+
+def clustered_error(values: np.ndarray, clusters: np.ndarray) -> float:
+    """The standard error of a mean clustered two ways, from sums over the members of every cluster, in loops."""
+    count, around = len(values), values - values.mean()
+
+    def clustered(keys: list) -> float:
+        groups = sorted(set(keys))
+        total = sum(sum(a for a, key in zip(around, keys) if key == group) ** 2 for group in groups)
+        return len(groups) / (len(groups) - 1) * total / count**2
+
+    template, word = (clustered(column.tolist()) for column in clusters.T)
+    both = clustered([tuple(row) for row in clusters.tolist()])
+    return float(np.sqrt(max(template + word - both, template, word)))

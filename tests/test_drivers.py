@@ -129,7 +129,7 @@ def test_a_truncated_file_is_refused(found, tmp_path, share):
     path = found.save(tmp_path / "drivers.json")
     text = path.read_text("utf-8")
     path.write_text(text[: int(share * len(text))], "utf-8")
-    with pytest.raises(icp.ArtefactError, match=r"drivers\.json does not hold drivers"):
+    with pytest.raises(icp.ArtefactError, match=r"drivers\.json cannot be read as 'icp-drivers'.*cut short"):
         icp.Drivers.load(path)
 
 
@@ -137,7 +137,7 @@ def test_foreign_newer_and_damaged_files_are_refused(found, tmp_path):
     path = found.save(tmp_path / "drivers.json")
     stored = json.loads(path.read_text("utf-8"))
     for change, message in (
-        ({"format": "icp-evaluation"}, "does not hold drivers"),
+        ({"format": "icp-evaluation"}, "holds 'icp-evaluation', not 'icp-drivers'"),
         ({"version": 7}, "has version 7, this icp reads version 1"),
         ({"inputs": None}, "is damaged"),
         ({"inputs": {"blocks.0.nothing[1]": []}}, "is damaged.*nothing"),

@@ -7,6 +7,7 @@ from helpers import BY_NAME, make_probe
 from scipy import stats
 
 import icp
+from icp.evaluate import Inputs
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
@@ -156,3 +157,46 @@ def test_what_cannot_be_evaluated_says_why(model, probe):
         with pytest.raises(icp.IcpError) as error:
             call()
         assert words in str(error.value)
+
+
+def test_an_evaluation_knows_its_models_and_its_inputs(model, probe):
+    other = icp.Probe(probe.examples[:2])
+    one = icp.evaluate({"m": model}, probe, ["gap"])
+    assert one.bindings == {"m": model.binding}
+    np.testing.assert_array_equal(one.inputs["gap"].clusters, probe.clusters)
+    digests = {
+        icp.evaluate({"m": model}, inputs, ["gap"], property=p).inputs["gap"].digest
+        for inputs in (probe, other)
+        for p in (icp.LogitDifference(), icp.Probability(1))
+    }
+    assert len(digests) == 4
+
+
+def test_evaluations_join_by_model_and_by_metric(model, probe):
+    whole = icp.evaluate({"a": model, "b": model}, probe, ["gap", "accuracy"])
+    parts = [icp.evaluate({name: model}, probe, [metric]) for name in "ab" for metric in ("gap", "accuracy")]
+    joined = parts[0] | parts[1] | parts[2] | parts[3]
+    assert joined.table().equals(whole.table()) and joined.bindings == whole.bindings
+    assert list(parts[0].values["a"]) == ["gap"], "joining leaves its parts as they were"
+
+
+def test_what_cannot_be_joined_or_compared_says_why(model, probe):
+    few = icp.Probe(probe.examples[:2])
+    gap, accuracy = (icp.evaluate({"a": model}, probe, [metric]) for metric in ("gap", "accuracy"))
+    elsewhere = icp.evaluate({"b": model}, few, ["gap"])
+    seeded = icp.evaluate({"a": BY_NAME["gpt2"].model(seed=5)}, probe, ["accuracy"])
+    values = {"a": {"gap": np.zeros(3)}, "b": {"gap": np.zeros(2)}}
+    for words, call in [
+        ("'gap' was measured on other inputs there", lambda: gap | elsewhere),
+        ("'gap' of 'a' is in both", lambda: gap | gap),
+        ("'a' is another model there", lambda: gap | seeded),
+        ("'gap' has 2 values for 'b' and 3 for 'a'", lambda: icp.Evaluation(values)),
+        ("2 values for 'b' and 1 for its inputs", lambda: icp.Evaluation(
+            {"b": values["b"]}, {"gap": Inputs("d", np.zeros((1, 2), int))})),
+        ("'gap' was measured for 'a' and not for 'b'",
+         lambda: icp.Evaluation({"a": values["a"], "b": {}}).change("a", "b")),
+    ]:  # fmt: skip
+        with pytest.raises(icp.IcpError) as error:
+            call()
+        assert words in str(error.value).replace("'its inputs'", "its inputs")
+    assert set((gap | accuracy).values["a"]) == {"gap", "accuracy"}

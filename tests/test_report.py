@@ -332,6 +332,15 @@ def test_a_cut_models_selection_may_be_bound_to_the_weights_it_left():
         made(selection=other)
 
 
+@pytest.mark.parametrize("key", ["architecture", "tokenizer"])
+def test_an_evaluation_of_other_models_is_refused(key):
+    pruned = BINDING | {"weights": "after-the-cut"}
+    values, foreign = evaluation().values, BINDING | {key: "something else"}
+    assert made(evaluations={"held out": icp.Evaluation(values, {}, {"original": foreign, "pruned": pruned})})
+    with pytest.raises(icp.ArtefactError, match=rf"'held out' is of another {key} \(something else\).*{BINDING[key]}"):
+        made(evaluations={"held out": icp.Evaluation(values, {}, {"original": foreign, "pruned": foreign})})
+
+
 def test_saved_it_is_the_page(tmp_path, html):
     made = icp.report("A title", **everything())
     path = made.save(tmp_path / "folder" / "report.html")

@@ -3,6 +3,8 @@
 import json
 import random
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 
 import numpy as np
@@ -81,25 +83,20 @@ def _evaluate(
     model: Model, pruned: Model, selection: Selection, reference: Probe, held_out: tuple[Probe, Probe, Probe], seed: int
 ) -> Evaluation:
     """Before, after and the controls on the reporting split; controls are hooked in, which is the same as cutting."""
-    values = {
-        "before": _measured(model, *held_out),
-        "after": _measured(pruned, *held_out),
-    }
+    result = _measured("before", model, *held_out) | _measured("after", pruned, *held_out)
     controls = {
         f"random {draw + 1}": matched_random(model, selection, seed=1000 * seed + draw)
         for draw in range(RANDOM_CONTROLS)
     }
     for label, units in (controls | {"largest weights": largest_weights(model, selection)}).items():
         with _mean_masked(model, units, reference).applied(model):
-            values[label] = _measured(model, *held_out)
-    return Evaluation(values)
+            result |= _measured(label, model, *held_out)
+    return result
 
 
-def _measured(model: Model, pairs: Probe, names: Probe, neutral: Probe) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
-    for probe, metric in ((pairs, "gap"), (names, "accuracy"), (neutral, "next_token_loss")):
-        found |= evaluate(model, probe, [metric]).values[model.name]
-    return found
+def _measured(label: str, model: Model, pairs: Probe, names: Probe, neutral: Probe) -> Evaluation:
+    metrics = ((pairs, "gap"), (names, "accuracy"), (neutral, "next_token_loss"))
+    return reduce(or_, (evaluate({label: model}, probe, [metric]) for probe, metric in metrics))
 
 
 def _mean_masked(model: Model, units: list[Unit], reference: Probe) -> Selection:
@@ -169,8 +166,7 @@ def notes(pairs: tuple[Probe, ...], names: tuple[Probe, ...], neutral: tuple[Pro
         f"P is {LogitDifference().label}: logit(' she') - logit(' he') after the last word. The gap is the mean over "
         "pairs of |P(x) - P(x')|, where x and x' differ in the occupation only.",
         f"Rank / select / report (seed {seed}): {sizes}. No template, occupation, name or sentence is in two of them.",
-        "Errors and intervals treat examples as independent. Pairs that share a template or an occupation are not: "
-        "intervals clustered by these would be wider.",
+        "Errors and intervals are clustered by template and by word: sentences that share one are not independent.",
         f"Budgets on the selecting split: loss on neutral sentences at most {budgets['neutral']:.3f} nats a token up "
         f"(1%), loss of the right pronoun after a name at most {budgets['names']} nats up.",
         "Masks are mean masks, one vector a unit, the mean over all tokens of the selecting split, folded into "

@@ -1,6 +1,5 @@
 """`measure`: probe x units x interventions -> effects."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -248,13 +247,9 @@ def _header(model, probe, units, interventions, property, method, positions, ref
         "unit_of_P": property.unit,
         "method": method,
         "positions": positions,
-        "reference": None if reference is None else _digest([asdict(e) for e in reference.examples]),
+        "reference": None if reference is None else reference.digest,
         "dtype": str(model.dtype),
         "model": model.name,
         "binding": model.binding,
         "versions": {"icp": __version__, "torch": torch.__version__, "transformers": version("transformers")},
     }
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]

@@ -1,0 +1,92 @@
+"""Errors and intervals of means over examples that share templates and words.
+
+Sentences made from one template, or around one word, are not independent draws. The variance of a mean over them is
+clustered by both at once (Cameron, Gelbach and Miller 2011): the variance clustered by template, plus the one by word,
+less the one by the two together; never less than either of the first two.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Clusters = Int[np.ndarray, "_ 2"]
+
+
+def clusters_of(examples: Iterable[Mapping]) -> Clusters:
+    """The clusters [example, 2] of mappings with the fields of `Example`: a code of the template, and of the word.
+
+    An example that lacks one of them stands alone in it. So does each where all share one: over a single template
+    nothing can be said of others, and its examples are what varies.
+    """
+    rows = list(examples)
+    codes = np.empty((len(rows), 2), dtype=np.int64)
+    for column, field in enumerate(("template", "word")):
+        names = [(index,) if row.get(field) is None else row[field] for index, row in enumerate(rows)]
+        known = {name: code for code, name in enumerate(dict.fromkeys(names))}
+        codes[:, column] = range(len(rows)) if len(known) == 1 else [known[name] for name in names]
+    return codes
+
+
+def standard_error(
+    values: Float[np.ndarray, "*batch example"], clusters: Clusters | None = None
+) -> np.ndarray | np.floating:
+    """The standard error [*batch] of the mean over the last axis; NaN where there is one example.
+
+    Without `clusters` examples are independent.
+    """
+    count = values.shape[-1]
+    if count < 2:
+        return np.full(values.shape[:-1], np.nan)
+    if clusters is None:
+        clusters = np.arange(count).repeat(2).reshape(count, 2)
+    around = values - values.mean(-1, keepdims=True)
+    fields = [_variance(around, codes) for codes in clusters.T]
+    both = _variance(around, np.unique(clusters, axis=0, return_inverse=True)[1].reshape(-1))
+    return np.sqrt(np.maximum(fields[0] + fields[1] - both, np.maximum(*fields)))
+
+
+def _variance(
+    around: Float[np.ndarray, "*batch example"], codes: Int[np.ndarray, " example"]
+) -> np.ndarray | np.floating:
+    """The variance of the mean clustered one way, with the small-sample factor G / (G - 1)."""
+    order = np.argsort(codes, kind="stable")
+    first = np.flatnonzero(np.diff(codes[order], prepend=codes[order[0]] - 1))
+    sums = np.add.reduceat(around[..., order], first, axis=-1)
+    groups = len(first)
+    return groups / (groups - 1) * (sums**2).sum(-1) / around.shape[-1] ** 2
+
+
+def mean_interval(
+    values: Float[np.ndarray, " example"], clusters: Clusters | None = None, level: float = 0.95
+) -> dict[str, float]:
+    """A mean with its t-interval; NaN where there is one example.
+
+    With clusters the degrees of freedom are one less than the templates, or than the words where these are fewer.
+    """
+    from scipy.stats import t
+
+    mean, error = float(values.mean()), float(standard_error(values, clusters))
+    groups = len(values) if clusters is None else min(len(np.unique(codes)) for codes in clusters.T)
+    half = float(t.ppf(0.5 + level / 2, groups - 1)) * error if groups > 1 else float("nan")
+    return {"mean": mean, "low": mean - half, "high": mean + half, "n": len(values)}
+
+
+def share_interval(
+    right: Float[np.ndarray, " example"], clusters: Clusters | None = None, level: float = 0.95
+) -> dict[str, float]:
+    """A share of zeros and ones with its Wilson interval, which stays between 0 and 1 and has a width at both ends.
+
+    Clusters lower the count to the effective one, which has the clustered variance; where all examples agree nothing
+    shows how they cluster, and the count stays. Formula: Wilson (1927).
+    """
+    from scipy.stats import norm
+
+    share, count = float(right.mean()), float(len(right))
+    if clusters is not None and 0 < share < 1:
+        spread = share * (1 - share)
+        count = 1 + spread / max(spread / (count - 1), float(standard_error(right, clusters)) ** 2)
+    z = float(norm.ppf(0.5 + level / 2))
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return {"mean": share, "low": float(max(0, middle - half)), "high": float(min(1, middle + half)), "n": len(right)}

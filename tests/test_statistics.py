@@ -1,0 +1,110 @@
+"""Errors of means over examples that share templates and words."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reference import clustered_error
+from scipy import stats
+
+import icp
+from icp.statistics import clusters_of, mean_interval, share_interval, standard_error
+
+CODES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=25)
+
+
+def codes_of(pairs):
+    return clusters_of({"template": str(a), "word": str(b)} for a, b in pairs)
+
+
+@given(CODES, st.integers(0, 99))
+def test_the_error_is_that_of_a_loop_over_clusters(pairs, seed):
+    values = np.random.default_rng(seed).normal(size=(2, len(pairs)))
+    clusters = codes_of(pairs)
+    found = standard_error(values, clusters)
+    assert found == pytest.approx([clustered_error(row, clusters) for row in values], rel=1e-9)
+
+
+@given(st.integers(2, 30), st.integers(0, 99))
+def test_examples_without_clusters_are_independent(count, seed):
+    values = np.random.default_rng(seed).normal(size=count)
+    expected = stats.sem(values)
+    bare = [{"template": None, "word": None}] * count
+    alone = [{"template": str(i), "word": None} for i in range(count)]
+    same = [{"template": "only one", "word": str(i)} for i in range(count)]
+    for clusters in (None, *map(clusters_of, (bare, alone, same))):
+        assert standard_error(values, clusters) == pytest.approx(expected)
+
+
+def test_repeating_every_example_adds_nothing():
+    """Ten copies of an example under one template count as one, up to the small-sample factor, which they share."""
+    values = np.random.default_rng(0).normal(size=8)
+    repeated = clusters_of([{"template": str(i), "word": None} for i in range(8) for _ in range(10)])
+    assert standard_error(values.repeat(10), repeated) == pytest.approx(stats.sem(values))
+    assert standard_error(values.repeat(10)) < 0.4 * stats.sem(values)
+
+
+def test_intervals_cover_the_truth_where_templates_and_words_vary():
+    """Values with a part of the template, one of the word and one of their own: 95% intervals hold 0 that often."""
+    random, templates, words = np.random.default_rng(0), 12, 12
+    pairs = [(t, w) for t in range(templates) for w in range(words)]
+    clusters = codes_of(pairs)
+    held = {"clustered": 0, "independent": 0}
+    for _ in range(400):
+        by_template, by_word = random.normal(size=templates), random.normal(size=words)
+        values = np.array([by_template[t] + by_word[w] for t, w in pairs]) + random.normal(size=len(pairs))
+        for name, codes in (("clustered", clusters), ("independent", None)):
+            row = mean_interval(values, codes)
+            held[name] += row["low"] < 0 < row["high"]
+    assert 0.91 < held["clustered"] / 400 < 0.98
+    assert held["independent"] / 400 < 0.7
+
+
+def test_degrees_of_freedom_are_those_of_the_fewer_clusters():
+    values = np.array([1.0, 2.0, 4.0, 8.0, 3.0, 5.0])
+    clusters = codes_of([(0, 0), (0, 1), (1, 2), (1, 3), (2, 4), (2, 5)])
+    row = mean_interval(values, clusters, 0.9)
+    half = stats.t.ppf(0.95, 2) * standard_error(values, clusters)
+    assert (row["low"], row["high"]) == pytest.approx((values.mean() - half, values.mean() + half))
+
+
+def test_a_share_over_clusters_counts_as_few():
+    """Whole templates right or wrong: six of them, however many sentences each has."""
+    right = np.array([1.0] * 4 + [0.0] * 2)
+    six = share_interval(right)
+    clusters = clusters_of([{"template": str(i), "word": None} for i in range(6) for _ in range(50)])
+    many = share_interval(right.repeat(50), clusters)
+    assert (many["low"], many["high"]) == pytest.approx((six["low"], six["high"]))
+    assert many["n"] == 300
+    loose = share_interval(right.repeat(50))
+    assert loose["high"] - loose["low"] < 0.3 * (many["high"] - many["low"])
+
+
+def test_a_share_that_clusters_do_not_explain_keeps_its_count():
+    right = np.tile([1.0, 0.0], 20)
+    clusters = clusters_of([{"template": str(i // 2), "word": None} for i in range(40)])
+    crossed = codes_of([(i // 2 % 10, i // 20) for i in range(40)])
+    assert standard_error(right, crossed) == 0
+    for codes in (clusters, crossed):
+        assert share_interval(right, codes) == pytest.approx(share_interval(right))
+    perfect = share_interval(np.ones(40), clusters)
+    assert perfect == share_interval(np.ones(40)) and perfect["high"] == 1.0
+
+
+def test_scores_frontiers_and_evaluations_are_clustered():
+    """Three templates of four examples that agree within each: the error is that of three values."""
+    values = np.array([1.0, 2.0, 6.0])
+    rows = [icp.Example(f"{t} {i}", "y", template=str(t)) for t in range(3) for i in range(4)]
+    probe = icp.Probe(tuple(rows))
+    header = {"units": ["hook_embed[0]"], "interventions": ["mask:zero"], "property": "NextTokenLoss()"}
+    header["examples"] = [{"template": e.template, "word": e.word, "label": None} for e in rows]
+    many = values.repeat(4)
+    effects = icp.Effects(many[None, None], np.zeros(12), np.ones(12), header)
+    for scores in (icp.spuriousness(effects), icp.indirect_effect(effects, "mask:zero"), icp.damage(effects)):
+        assert scores.table["se"].item() == pytest.approx(stats.sem(values))
+    gap = np.stack([many, many / 2])
+    frontier = icp.Frontier(
+        (0, 1), gap, {"task": gap}, (), (), {}, {}, probe.clusters, {"task": probe.clusters}
+    )  # fmt: skip
+    assert frontier.table()["gap_se"][0] == pytest.approx(stats.sem(values))
+    assert frontier.table()["damage_se task"][1] == pytest.approx(stats.sem(values / 2))
