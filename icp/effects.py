@@ -20,7 +20,7 @@ class Effects:
     """dP [unit, intervention, example] in the property's unit, positive where the intervention raises P.
 
     `clean` [example] is P(x); `total` [example] is P(x') - P(x), NaN where there is no counterpart. `header` holds the
-    labels and the provenance: probe, property, interventions, method, positions, model binding, plan and versions.
+    labels and the provenance: probe, property, interventions, method, positions, model binding, plans and versions.
     """
 
     dP: np.ndarray
@@ -91,4 +91,4 @@ class Effects:
             raise ArtefactError(
                 f"{path} is unfinished: {missing} of {len(dP)} units are missing; rerun the same measurement"
             )
-        return cls(dP, clean, total, store.header)
+        return cls(dP, clean, total, store.header | {"plans": store.plans})

@@ -35,7 +35,7 @@ class SiteEdits:
     def of(self, old: Float[Tensor, "edit pos width"]) -> Float[Tensor, "edit pos width"]:
         """New values of the edited columns, from their old ones."""
         if self.custom is not None:
-            new = self.custom.replace(old)
+            new = self.custom.replace(old, self.where)
         else:
             alpha = self.alpha[:, None, None]
             scaled = alpha * old

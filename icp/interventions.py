@@ -6,7 +6,7 @@ intervention by one path. A user's own subclasses `Intervention` and overrides `
 
 from dataclasses import dataclass, field
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from icp.errors import IcpError
@@ -54,8 +54,9 @@ class Affine:
 class Intervention:
     """Base class of interventions.
 
-    A subclass is a frozen dataclass that either returns an `Affine` from `as_affine`, or leaves it None and overrides
-    `replace`, which is then called with the unit's clean values in the running forward pass.
+    A subclass is a frozen dataclass (so that its label tells it from another) that either returns an `Affine` from
+    `as_affine`, or leaves it None and overrides `replace`, which is then called with the unit's values in the running
+    forward pass.
     """
 
     @property
@@ -66,9 +67,15 @@ class Intervention:
     def as_affine(self) -> Affine | None:
         return None
 
-    def replace(self, values: Float[Tensor, "row pos width"]) -> Float[Tensor, "row pos width"]:
-        """The replacement of a unit's values (width 1, or d_head for a head)."""
-        raise IcpError(f"{type(self).__name__} neither is affine nor overrides replace(values)")
+    def replace(
+        self, values: Float[Tensor, "row pos width"], where: Bool[Tensor, "row pos"]
+    ) -> Float[Tensor, "row pos width"]:
+        """The replacement of a unit's values (width 1, or d_head for a head).
+
+        `where` holds at the positions that are edited; elsewhere, padding included, what is returned is ignored, and
+        nothing should be read.
+        """
+        raise IcpError(f"{type(self).__name__} neither is affine nor overrides replace(values, where)")
 
 
 @dataclass(frozen=True)

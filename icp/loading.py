@@ -102,8 +102,12 @@ def _from_module(module: nn.Module, tokenizer: Any, name: str | None = None) -> 
                 f"a {module.active_peft_config.peft_type.value} adapter cannot be merged into weights: "
                 "load its base model, or use an adapter such as LoRA"
             )
-        merged = copied(module).merge_and_unload()
-        return _from_module(merged, tokenizer, name)
+        return _from_module(_merged(module), tokenizer, name)
+    if any("BaseTunerLayer" in {base.__name__ for base in type(part).__mro__} for part in module.modules()):
+        raise ModelError(
+            f"this {type(module).__name__} has adapters inside, which are not its own weights: load the peft model "
+            "around it, or merge them first"
+        )
     if "TransformerBridge" in kinds or "HookedTransformer" in kinds:
         tokenizer = tokenizer or module.tokenizer
         bridge = "TransformerBridge" in kinds
@@ -120,6 +124,14 @@ def _from_module(module: nn.Module, tokenizer: Any, name: str | None = None) -> 
     if tokenizer is None:
         raise ModelError(f"{name} came without a tokenizer: pass icp.load(model, tokenizer=...)")
     return Model(module, tokenizer, family, kind, name)
+
+
+def _merged(module: Any) -> nn.Module:
+    """The base model with the active adapters merged into a copy; without them where they are switched off."""
+    enabled = module.get_model_status().enabled
+    if enabled == "irregular":
+        raise ModelError("some of this peft model's adapters are switched off and some are on: switch all of them")
+    return copied(module).merge_and_unload() if enabled else copied(module).unload()
 
 
 def check(model: Model) -> None:

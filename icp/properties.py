@@ -35,7 +35,10 @@ class Bound:
 
 
 class Property(ABC):
-    """Base class. `unit` is what P is measured in; a larger P is more of what the name says."""
+    """Base class. `unit` is what P is measured in; a larger P is more of what the name says.
+
+    A subclass is a frozen dataclass, so that its label tells it from another.
+    """
 
     unit: str
 

@@ -131,7 +131,7 @@ class Naive:
         self.positions, self.partners = positions, partners
         self.inputs = [self._ids(example.text, example) for example in probe.examples]
         told = probe if reference is None else reference
-        self.reference = [self._ids(example.text, example) for example in told.examples]
+        self.reference = [tokenizer(example.text)["input_ids"] for example in told.examples]
         self._values: dict[tuple, Tensor] = {}
 
     def _ids(self, text: str, example: icp.Example) -> list[int]:
@@ -171,7 +171,17 @@ class Naive:
 
     def _hook(self, unit: str, what: icp.Intervention, example: int) -> tuple[str, Callable[[Tensor], Tensor]]:
         point, columns = where_is(unit, self.backend.d_head)
-        edit = self._edit(unit, what, example)
+        edit, edited = self._edit(unit, what, example), self._edited(example)
+
+        def see(value: Tensor) -> Tensor:
+            new = value.clone()
+            new[0, edited, columns] = edit(value[0, :, columns])[edited]
+            return new
+
+        return point, see
+
+    def _edited(self, example: int) -> Tensor:
+        """Which positions [pos] of an example are edited."""
         length = len(self.tokenizer(self.probe.examples[example].text)["input_ids"])
         edited = torch.zeros(len(self.inputs[example]), dtype=torch.bool)
         if self.positions == "all":
@@ -180,13 +190,7 @@ class Naive:
             edited[length - 1] = True
         else:
             edited[torch.arange(length)[slice(*self.positions)]] = True
-
-        def see(value: Tensor) -> Tensor:
-            new = value.clone()
-            new[0, edited, columns] = edit(value[0, :, columns])[edited]
-            return new
-
-        return point, see
+        return edited
 
     def _edit(self, unit: str, what: icp.Intervention, example: int) -> Edit:
         point, columns = where_is(unit, self.backend.d_head)
@@ -218,7 +222,8 @@ class Naive:
                 lender, lent = where_is(source, self.backend.d_head)
                 new = self.values(ids, lender)[:, lent]
             case _:
-                return lambda old: what.replace(old[None])[0]
+                edited = self._edited(example)[None]
+                return lambda old: what.replace(old[None], edited)[0]
         return lambda old: new
 
     def _p(self, logits: Tensor, example: int, ids: list[int]) -> float:

@@ -206,7 +206,7 @@ def test_a_rule_that_matches_nothing_says_so(rule, words):
 
 
 class Doubled(icp.Intervention):
-    def replace(self, values):
+    def replace(self, values, where):
         return 2 * values
 
 

@@ -81,7 +81,7 @@ class Before:
 class Squared(icp.Intervention):
     """Takes the hook path."""
 
-    def replace(self, values):
+    def replace(self, values, where):
         return values.square()
 
 
@@ -225,7 +225,7 @@ def test_nothing_is_left_after_an_error_inside_an_intervention(kind, measure, er
     calls = []
 
     class Failing(icp.Intervention):
-        def replace(self, values):
+        def replace(self, values, where):
             calls.append(1)
             if len(calls) == 3:
                 raise error("burnt")

@@ -188,11 +188,16 @@ def test_frozen_weights_give_the_same_estimates(name):
         assert np.abs(alone.dP[0] - got.dP[units.index(unit)]).max() < 1e-12
 
 
+def test_inference_mode_is_refused_in_a_sentence():
+    with torch.inference_mode(), pytest.raises(icp.IcpError, match=r"call it outside torch.inference_mode\(\)"):
+        icp.measure(BY_NAME["gpt2"].model(), make_probe(), ["hook_embed[0]"], icp.Mask(), method="linear", **QUIET)
+
+
 def test_what_is_not_affine_has_no_estimate():
     class Squared(icp.Intervention):
         label = "squared"
 
-        def replace(self, values):
+        def replace(self, values, where):
             return values.square()
 
     with pytest.raises(icp.IcpError, match="squared is not affine, so it has no first-order estimate: use method='ex"):

@@ -151,6 +151,20 @@ def test_a_peft_model_is_merged_into_a_copy(adapted):
     assert len(icp.measure(model, make_probe(), ["hook_embed[0]"], icp.Mask(), progress=False).clean) == 4
 
 
+def test_switched_off_adapters_are_left_out(adapted):
+    with torch.no_grad(), adapted.disable_adapter():
+        base = adapted(IDS).logits
+        model = icp.load(adapted, make_tokenizer())
+    torch.testing.assert_close(logits_of(model), base, atol=1e-9, rtol=0)
+    assert not any("lora" in key for key in model.module.state_dict())
+    next(part for part in adapted.modules() if hasattr(part, "lora_A")).enable_adapters(False)
+    refused("some of this peft model's adapters are switched off", adapted, make_tokenizer())
+
+
+def test_a_module_with_adapters_inside_is_refused(adapted):
+    refused("has adapters inside, which are not its own weights", adapted.base_model.model, make_tokenizer())
+
+
 def test_an_adapter_without_weights_to_merge_is_refused():
     peft = pytest.importorskip("peft")
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)

@@ -34,7 +34,7 @@ class Clipped(icp.Intervention):
 
     limit: float = 0.1
 
-    def replace(self, values):
+    def replace(self, values, where):
         return values.clamp(-self.limit, self.limit)
 
 
@@ -42,7 +42,7 @@ class Clipped(icp.Intervention):
 class UnitNorm(icp.Intervention):
     """A user's own that needs a unit's dimensions together."""
 
-    def replace(self, values):
+    def replace(self, values, where):
         return values / values.norm(dim=-1, keepdim=True)
 
 

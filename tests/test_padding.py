@@ -1,6 +1,7 @@
 """Contract 6: a row gives the same numbers alone, in any batch, and padded on either side."""
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -127,12 +128,32 @@ def test_a_mean_mask_puts_in_that_mean(kind):
     ((*constant,),) = mean_values(model, [icp.Unit.parse(unit)], REFERENCE)
 
     class Constant(icp.Intervention):
-        def replace(self, values):
+        def replace(self, values, where):
             return torch.tensor(constant, dtype=values.dtype).expand_as(values)
 
     got = icp.measure(model, make_probe(), [unit], icp.Mask("mean"), **QUIET)
     assert np.abs(got.dP[0, 0] - naive.joint([unit], Constant())).max() < 1e-9
     assert np.abs(got.dP).max() > 1e-3
+
+
+@dataclass(frozen=True)
+class Centred(icp.Intervention):
+    """Each value less the mean over the positions that are edited."""
+
+    def replace(self, values, where):
+        where = where[:, :, None]
+        return values - (values * where).sum(1, keepdim=True) / where.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("side", ("right", "left"))
+def test_an_intervention_of_ones_own_is_told_what_is_padding(side):
+    model, units = BY_NAME["gpt2"].model(), ["blocks.0.mlp.hook_post[3]", "blocks.1.attn.hook_z[1]"]
+    probe = make_probe()
+    assert len({len(model.tokenizer(e.text)["input_ids"]) for e in probe.examples}) > 1
+    together = icp.measure(model, probe, units, Centred(), padding_side=side, **QUIET).dP
+    alone = [icp.measure(model, icp.Probe((e,)), units, Centred(), **QUIET).dP for e in probe.examples]
+    assert np.abs(together - np.concatenate(alone, 2)).max() < 1e-9
+    assert np.abs(together).max() > 1e-3
 
 
 def test_a_batch_knows_its_positions():

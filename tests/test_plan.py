@@ -116,14 +116,16 @@ def test_a_joint_measurement_repeated_gives_the_same_bits_at_any_batch_size(mode
         assert np.abs(got - kept[0]).max() < 1e-12
 
 
+@pytest.mark.parametrize("property", (icp.LogitDifference(), icp.PairGap()), ids=lambda p: p.label)
 @pytest.mark.parametrize("chunks", (0, 1, 2))
-def test_an_interrupted_sweep_goes_on_where_it_stopped(model, units, chunks, tmp_path):
+def test_an_interrupted_sweep_goes_on_where_it_stopped(model, units, chunks, property, tmp_path):
     """Finished chunks are read, not measured again, and the numbers are those of a sweep that ran through."""
-    options = dict(batch_size=16, **QUIET)
+    options = dict(batch_size=16, property=property, **QUIET)
     with passes(model) as through:
         want = icp.measure(model, make_probe(), units, WHATS, store=tmp_path / "through", **options)
-    chunk = 64 * ROWS_A_UNIT // 16
-    rest = (146 - 128) * ROWS_A_UNIT // 16
+    rows_a_unit = ROWS_A_UNIT * (2 if property == icp.PairGap() else 1)
+    chunk = 64 * rows_a_unit // 16
+    rest = (146 - 128) * rows_a_unit // 16
     before = len(through) - 2 * chunk - rest
     assert 0 < before < 20
     with passes(model, at=before + chunks * chunk + 3, error=KeyboardInterrupt("stop")):
@@ -229,6 +231,55 @@ def test_sets_and_metrics_that_run_out_of_memory_are_done_with_smaller_batches(m
 def test_where_not_one_row_fits_the_error_stays(model, method):
     with out_of_memory(model, 0), pytest.raises(torch.OutOfMemoryError, match="1 rows do not fit"):
         icp.measure(model, make_probe(), some_units(CASE), WHATS, method=method, batch_size=4, **QUIET)
+
+
+def test_effects_know_the_plans_they_were_measured_with(model, tmp_path):
+    options = dict(batch_size=4, **QUIET)
+    for method in ("exact", "linear"):
+        memory = icp.measure(model, make_probe(), some_units(CASE), WHATS, method=method, **options)
+        call = options | {"method": method}
+        stored = icp.measure(model, make_probe(), some_units(CASE), WHATS, store=tmp_path / method, **call)
+        assert memory.header["plans"] == stored.header["plans"] == [repr(Plan(4))]
+        assert icp.Effects.load(tmp_path / method).header["plans"] == [repr(Plan(4))]
+        assert icp.Effects.load(memory.save(tmp_path / f"saved {method}")).header == memory.header
+
+
+def test_a_store_does_not_mind_what_the_model_is_called(model, tmp_path):
+    call = dict(units=some_units(CASE), interventions=WHATS, store=tmp_path / "effects", **QUIET)
+    kept = icp.measure(model, make_probe(), **call)
+    renamed = replace(model, name="another name")
+    assert np.array_equal(icp.measure(renamed, make_probe(), **call).dP, kept.dP)
+
+
+class Renamed(icp.Scale):
+    """Labelled as what it stands on, though it does something else."""
+
+    def as_affine(self):
+        return icp.Affine(-self.alpha)
+
+
+class Negated(icp.LogitDifference):
+    def of(self, logits, targets):
+        return -super().of(logits, targets)
+
+
+class Unnamed(icp.Intervention):
+    def replace(self, values, where):
+        return values + 1
+
+
+@pytest.mark.parametrize("given", [{"interventions": Renamed(0.5)}, {"property": Negated()}], ids=str)
+def test_what_may_share_its_label_with_another_is_refused(model, given):
+    call = dict(units=some_units(CASE), interventions=icp.Mask()) | given
+    with pytest.raises(icp.IcpError, match="is not a dataclass of its own, so that its label"):
+        icp.measure(model, make_probe(), **call, **QUIET)
+
+
+def test_what_has_another_label_in_every_run_is_not_stored(model, tmp_path):
+    assert np.abs(icp.measure(model, make_probe(), some_units(CASE), Unnamed(), **QUIET).dP).max() > 0
+    with pytest.raises(icp.IcpError, match="Unnamed is not a dataclass of its own, so that its label"):
+        icp.measure(model, make_probe(), some_units(CASE), Unnamed(), store=tmp_path / "effects", **QUIET)
+    assert not (tmp_path / "effects").exists()
 
 
 def other_probe():

@@ -64,7 +64,7 @@ def measure_sets(
             return SetEffects(np.zeros((len(sets), len(probe)), as_numpy(clean).dtype), as_numpy(clean))
         means = None
         if any(isinstance(donor, MeanDonor) for donor in donors):
-            told = tokens if reference is None else reference.tokenize(model.tokenizer, ReadsNothing())
+            told = (probe if reference is None else reference).tokenize(model.tokenizer, ReadsNothing())
             means, plan = within_memory(
                 plan, partial(Means, model, told, needed_sites(model, [intervention], everyone))
             )

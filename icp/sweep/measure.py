@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -57,19 +57,20 @@ def measure(
     property = LogitDifference() if property is None else property
     if not isinstance(property, Property):
         raise IcpError(f"{property!r} is not a property: pass LogitDifference(), TaskLoss() or another one, made")
-    _check(interventions, method)
+    _require_label(property, store is not None)
+    _check(interventions, method, store is not None)
     options = dict(
         property=property, method=method, positions=positions, reference=reference, batch_size=batch_size,
         padding_side=padding_side, progress=progress,
     )  # fmt: skip
-    if isinstance(property, PairGap):
-        return _gap(model, probe, units, interventions, store, options)
     return _measure(model, probe, units, interventions, store=store, **options)
 
 
-def _check(interventions: list[Intervention], method: str) -> None:
+def _check(interventions: list[Intervention], method: str, stored: bool) -> None:
     if method not in METHODS:
         raise IcpError(f"unknown method {method!r}: use one of {', '.join(METHODS)}")
+    if method == "linear" and torch.is_inference_mode_enabled():
+        raise IcpError("method='linear' takes gradients: call it outside torch.inference_mode()")
     if not interventions:
         raise IcpError("no interventions were given: pass Mask(...), Scale(...) or Swap(...)")
     for what in interventions:
@@ -77,10 +78,21 @@ def _check(interventions: list[Intervention], method: str) -> None:
             raise IcpError(
                 f"{what!r} is not an intervention: pass Mask(...), Scale(...), Swap(...) or your own subclass"
             )
+        _require_label(what, stored)
     labels = [what.label for what in interventions]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
         raise IcpError(f"two interventions are labelled {twice!r}: results are stored by label, so measure each once")
+
+
+def _require_label(named: Property | Intervention, stored: bool) -> None:
+    """Raise `IcpError` where the label of a class of the user's own may be another's, or changes from run to run."""
+    own = {"label", "__dataclass_fields__"} & set(vars(type(named)))
+    if not own and (stored or is_dataclass(named)):
+        raise IcpError(
+            f"{type(named).__name__} is not a dataclass of its own, so that its label {named.label!r} may not tell it "
+            "from another: decorate it with @dataclass(frozen=True), or give it a label"
+        )
 
 
 def _checked_units(model: Model, units: Unit | str | Sequence[Unit | str]) -> list[Unit]:
@@ -103,29 +115,6 @@ def _repeated(units: list[Unit]) -> Unit:
     return next(unit for unit in units if unit in seen or seen.add(unit))
 
 
-def _gap(
-    model: Model, probe: Probe, units: list[Unit], interventions: list[Intervention], store: "str | Path | None",
-    options: dict,
-) -> Effects:  # fmt: skip
-    """P(x) - P(x'), with the same intervention in both runs: two measurements, subtracted."""
-    property, reference = options["property"], options["reference"]
-    header = _header(model, probe, units, interventions, property, options["method"], options["positions"], reference)
-    sink = None
-    if store is not None:
-        shape = (len(units), len(interventions), len(probe))
-        sink = Store.create(store, header, shape, str(_numpy_dtype(model)), len(units))
-        if sink.done(range(len(units))):
-            return Effects(*sink.read(), header)
-    options = options | {"property": property.of_property, "reference": probe if reference is None else reference}
-    one = _measure(model, probe, units, interventions, store=None, **options)
-    other = _measure(model, probe.swapped(), units, interventions, store=None, **options)
-    effects = Effects(one.dP - other.dP, one.clean - other.clean, -2 * (one.clean - other.clean), header)
-    if sink is not None:
-        sink.write(range(len(units)), effects.dP)
-        sink.write_examples(effects.clean, effects.total)
-    return effects
-
-
 def _measure(
     model: Model,
     probe: Probe,
@@ -141,7 +130,8 @@ def _measure(
     store: "str | Path | None",
     progress: bool,
 ) -> Effects:
-    tokens = probe.tokenize(model.tokenizer, property)
+    gap = isinstance(property, PairGap)
+    tokens = (Probe(probe.examples + probe.swapped().examples) if gap else probe).tokenize(model.tokenizer, property)
     donors = donors_of(interventions)
     if any(isinstance(donor, CounterpartDonor) for donor in donors):
         tokens.require_alignment()
@@ -156,35 +146,88 @@ def _measure(
             def prepared(plan: Plan) -> tuple[Means | None, torch.Tensor, np.ndarray]:
                 means = None
                 if any(isinstance(donor, MeanDonor) for donor in donors):
-                    told = tokens if reference is None else reference.tokenize(model.tokenizer, ReadsNothing())
+                    told = (probe if reference is None else reference).tokenize(model.tokenizer, ReadsNothing())
                     means = Means(model, told, needed_sites(model, interventions, order), plan)
                 clean = layout.clean(model, plan)
-                return means, clean, _total(model, probe, property, plan, clean)
+                return means, clean, np.zeros(0) if gap else _total(model, probe, property, plan, clean)
 
             (means, clean, total), plan = within_memory(plan, prepared)
         header = _header(model, probe, order, interventions, property, method, positions, reference)
-        shape = (len(order), len(interventions), len(probe))
-        sink = None
-        if store is not None:
-            sink = Store.create(store, header, shape, str(as_numpy(clean).dtype), plan.unit_chunk)
-            sink.write_examples(as_numpy(clean), total)
+        results = _Results.of(header, plan, as_numpy(clean), total, gap, store)
         bar = tqdm(total=len(order), unit="unit", desc=f"measure ({method})", disable=not progress, leave=False)
         with bar:
-            if method == "linear":
-                dP = _linear(model, layout, order, interventions, positions, means, plan, sink, bar)
-            else:
-                dP = _exact(model, layout, clean, order, interventions, positions, means, plan, sink, bar)
-    if order != units:
-        place = {unit: index for index, unit in enumerate(order)}
-        dP = dP[[place[unit] for unit in units]]
-        header = header | {"units": [str(unit) for unit in units]}
-    return Effects(dP, as_numpy(clean), total, header)
+            measured = _linear if method == "linear" else _exact
+            measured(model, layout, clean, order, interventions, positions, means, plan, results, bar)
+    return results.effects(units)
 
 
-def _linear(model, layout, units, interventions, positions, means, plan, sink, bar) -> np.ndarray:
+@dataclass(eq=False)
+class _Results:
+    """What was measured so far: in a store where there is one, else in memory.
+
+    With `gap` the examples come in two halves, x and x', and what is kept is the first less the second.
+    """
+
+    header: dict
+    clean: np.ndarray
+    total: np.ndarray
+    gap: bool
+    store: Store | None
+    dP: np.ndarray
+    plans: list[str]
+
+    @classmethod
+    def of(
+        cls, header: dict, plan: Plan, clean: np.ndarray, total: np.ndarray, gap: bool, path: "str | Path | None"
+    ) -> "_Results":
+        if gap:
+            clean = _less(clean)
+            total = -2 * clean
+        shape = tuple(len(header[labels]) for labels in ("units", "interventions", "examples"))
+        store = None
+        if path is not None:
+            store = Store.create(path, header, shape, str(clean.dtype), plan.unit_chunk)
+            store.write_examples(clean, total)
+        dP = np.empty(shape if store is None else 0, dtype=clean.dtype)
+        return cls(header, clean, total, gap, store, dP, [])
+
+    def done(self, chunk: range) -> bool:
+        return self.store is not None and self.store.done(chunk)
+
+    def write(self, chunk: range, values: np.ndarray) -> None:
+        values = _less(values) if self.gap else values
+        if self.store is None:
+            self.dP[chunk.start : chunk.stop] = values
+        else:
+            self.store.write(chunk, values)
+
+    def note(self, plan: Plan) -> None:
+        """Record a plan that some of the chunks are measured with."""
+        if self.store is not None:
+            self.store.note(repr(plan))
+        elif repr(plan) not in self.plans:
+            self.plans.append(repr(plan))
+
+    def effects(self, units: list[Unit]) -> Effects:
+        """All of it, with the units in the caller's order."""
+        dP, plans = (self.dP, self.plans) if self.store is None else (self.store.read()[0], self.store.plans)
+        names = [str(unit) for unit in units]
+        if names != self.header["units"]:
+            place = {name: index for index, name in enumerate(self.header["units"])}
+            dP = dP[[place[name] for name in names]]
+        return Effects(dP, self.clean, self.total, self.header | {"units": names, "plans": plans})
+
+
+def _less(values: np.ndarray) -> np.ndarray:
+    """The first half of the examples less the second."""
+    half = values.shape[-1] // 2
+    return values[..., :half] - values[..., half:]
+
+
+def _linear(model, layout, clean, units, interventions, positions, means, plan, results, bar) -> None:
     everything = range(len(units))
-    if sink is not None and sink.done(everything):
-        return sink.read()[0]
+    if results.done(everything):
+        return
 
     def estimated(plan: Plan) -> np.ndarray:
         dP = np.empty((len(units), len(interventions), layout.examples), dtype=_numpy_dtype(model))
@@ -195,28 +238,22 @@ def _linear(model, layout, units, interventions, positions, means, plan, sink, b
         return dP
 
     dP, plan = within_memory(plan, estimated)
-    if sink is not None:
-        sink.note(repr(plan))
-        sink.write(everything, dP)
-    return dP
+    results.note(plan)
+    results.write(everything, dP)
 
 
-def _exact(model, layout, clean, units, interventions, positions, means, plan, sink, bar) -> np.ndarray:
+def _exact(model, layout, clean, units, interventions, positions, means, plan, results, bar) -> None:
     chunks = [range(s, min(s + plan.unit_chunk, len(units))) for s in range(0, len(units), plan.unit_chunk)]
-    todo = chunks if sink is None else [chunk for chunk in chunks if not sink.done(chunk)]
+    todo = [chunk for chunk in chunks if not results.done(chunk)]
     bar.update(len(units) - sum(map(len, todo)))
-    note = sink.note if sink is not None else (lambda plan: None)
-    note(repr(plan))
-    dP = np.empty((len(units), len(interventions), layout.examples), dtype=_numpy_dtype(model))
+    if todo:
+        results.note(plan)
     with torch.no_grad():
         for chunk, values in exact_chunks(
-            model, layout, clean, units, interventions, positions, means, plan, todo, lambda new: note(repr(new))
+            model, layout, clean, units, interventions, positions, means, plan, todo, results.note
         ):
-            dP[chunk.start : chunk.stop] = values
-            if sink is not None:
-                sink.write(chunk, values)
+            results.write(chunk, values)
             bar.update(len(chunk))
-    return dP if sink is None else sink.read()[0]
 
 
 def _numpy_dtype(model: Model) -> np.dtype:

@@ -33,7 +33,8 @@ class Store:
         path = Path(path)
         if path.exists():
             store = cls.open(path)
-            differing = [k for k in sorted(set(header) | set(store.header)) if header.get(k) != store.header.get(k)]
+            keys = sorted((set(header) | set(store.header)) - {"model"})  # a name: the binding says which model it is
+            differing = [k for k in keys if header.get(k) != store.header.get(k)]
             if differing:
                 raise ArtefactError(
                     f"{path} holds another measurement: it differs in {', '.join(differing)} "
@@ -57,7 +58,9 @@ class Store:
     ) -> None:
         """Write a finished measurement, whole or not at all."""
         files: dict[str, Any] = {}
-        group = _created(files, header, dP.shape, str(dP.dtype), chunk)
+        plans = header.get("plans", [])
+        group = _created(files, {k: v for k, v in header.items() if k != "plans"}, dP.shape, str(dP.dtype), chunk)
+        group.attrs["plans"] = plans
         group["dP"][:], group["clean"][:], group["total"][:] = dP, clean, total
         _write(path, files)
 
@@ -95,6 +98,11 @@ class Store:
     def header(self) -> dict[str, Any]:
         return self.group.attrs["header"]
 
+    @property
+    def plans(self) -> list[str]:
+        """The plans that chunks were measured with, which need not be the same where a sweep was resumed."""
+        return list(self.group.attrs.get("plans", []))
+
     def done(self, chunk: range) -> bool:
         """Whether this chunk of units has been measured."""
         with _explained(self.path):
@@ -112,10 +120,9 @@ class Store:
 
     def note(self, plan: str) -> None:
         """Record a plan that some of the chunks were measured with."""
-        plans = list(self.group.attrs.get("plans", []))
-        if plan not in plans:
+        if plan not in self.plans:
             with _explained(self.path):
-                self.group.attrs["plans"] = [*plans, plan]
+                self.group.attrs["plans"] = [*self.plans, plan]
 
     def read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """dP, clean and total as arrays."""
