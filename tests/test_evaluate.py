@@ -1,5 +1,7 @@
 """Every metric against numbers worked out from the full logits; intervals against scipy."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from helpers import BY_NAME, make_probe
 from scipy import stats
 
 import icp
+from icp.evaluate import METRICS
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
@@ -51,6 +54,14 @@ def test_metrics_are_what_the_full_logits_say(model, probe):
     evaluation = icp.evaluate(model, probe, metrics=list(expected))
     for metric, values in expected.items():
         np.testing.assert_allclose(evaluation.values[model.name][metric], values, atol=1e-9, err_msg=metric)
+
+
+def test_metrics_of_a_bfloat16_model_are_near_those_of_the_same_weights_in_float32(model, probe):
+    rounded = icp.load(copy.deepcopy(model.module).bfloat16(), model.tokenizer)
+    full = icp.load(copy.deepcopy(rounded.module).float(), model.tokenizer)
+    found = icp.evaluate({"bfloat16": rounded, "float32": full}, probe, METRICS).values
+    for metric, values in found["float32"].items():
+        np.testing.assert_allclose(found["bfloat16"][metric], values, atol=0.03 * np.abs(values).max(), err_msg=metric)
 
 
 def test_accuracy_is_among_any_number_of_answers(model, probe):
