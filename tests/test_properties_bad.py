@@ -167,3 +167,44 @@ def test_an_intervention_of_ones_own_must_do_something(model):
         icp.measure(model, probe, ["hook_embed[0]"], Nothing(), progress=False)
     with pytest.raises(icp.IcpError, match="is not affine, so it has no first-order estimate: use method='exact'"):
         icp.measure(model, probe, ["hook_embed[0]"], Nothing(), method="linear", progress=False)
+
+
+LONG = " ".join(["The", *["old"] * 70, "nurse"])  # the models of these tests read 64 tokens
+QUIET = {"progress": False}
+
+
+def of_long(model, call):
+    pairs = icp.Probe.from_pairs([(LONG, LONG.replace("nurse", "doctor"))], ANSWERS)
+    texts = icp.Probe.from_texts([LONG])
+    counterpart = icp.Probe.from_pairs([(PAIR[0], f"{LONG} said that")], ANSWERS)
+    short, units = icp.Probe.from_pairs([PAIR], ANSWERS), ["blocks.0.mlp.hook_post[5]"]
+    mean, swap = icp.Mask("mean"), icp.Swap("counterpart")
+    return {
+        "measure": lambda: icp.measure(model, pairs, units, icp.Mask(), **QUIET),
+        "measure linear": lambda: icp.measure(model, pairs, units, icp.Mask(), method="linear", **QUIET),
+        "measure sets": lambda: icp.measure_sets(model, pairs, [units], icp.Mask(), **QUIET),
+        "evaluate": lambda: icp.evaluate(model, pairs),
+        "counterpart": lambda: icp.measure(model, counterpart, units, swap, **QUIET),
+        "counterpart of a set": lambda: icp.measure_sets(model, counterpart, [units], swap, **QUIET),
+        "reference": lambda: icp.measure(model, short, units, mean, reference=texts, **QUIET),
+        "reference of a set": lambda: icp.measure_sets(model, short, [units], mean, reference=texts, **QUIET),
+        "drivers": lambda: icp.drivers(model, texts, units),
+    }[call]()
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["measure", "measure linear", "measure sets", "evaluate", "counterpart", "counterpart of a set", "reference",
+     "reference of a set", "drivers"],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_text_longer_than_the_context_is_refused(name, call):
+    """GPT-2 has no position to look up there; Llama would go on, with positions it has never seen."""
+    long = rf"'The old old old [old ]*' has 7\d tokens, {name} reads at most 64: shorten it$"
+    with pytest.raises(icp.ProbeError, match=long):
+        of_long(BY_NAME[name].model(), call)
+
+
+def test_a_text_as_long_as_the_context_is_measured(model):
+    probe = icp.Probe.from_texts([" ".join(["The", *["old"] * 63])], ANSWERS)
+    assert icp.measure(model, probe, ["hook_embed[0]"], icp.Mask(), progress=False).dP.shape == (1, 1, 1)
