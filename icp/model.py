@@ -318,7 +318,7 @@ class Model:
             raise ModelError(
                 f"a {self.kind} has no transformers checkpoint: load the same model with icp.load(<hub id>) to save it"
             )
-        with quiet_transformers(), writing_folder(folder, "config.json", CHECKPOINT_FILES) as work:
+        with quiet_transformers(), writing_folder(folder, "config.json", '"model_type"', CHECKPOINT_FILES) as work:
             self.module.save_pretrained(work)
             self.tokenizer.save_pretrained(work)
             if self.selection is not None:

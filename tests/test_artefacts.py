@@ -414,6 +414,62 @@ def test_folders_that_hold_something_else_are_not_replaced(model, effects, tmp_p
     assert icp.Effects.load(effects.save(tmp_path / "empty")).dP.shape == effects.dP.shape
 
 
+def in_bytes(folder):
+    """Every file below a folder, byte for byte."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def foreign_folder(kind, path):
+    import zarr
+
+    match kind:
+        case "group of attributes":
+            zarr.open_group(path, mode="w").attrs.update(title="a thesis")
+        case "group with arrays":
+            group = zarr.open_group(path, mode="w")
+            for name in ("clean", "theirs"):
+                group.create_array(name, data=np.arange(5.0))
+        case "group whose arrays are named as ours":
+            group = zarr.open_group(path, mode="w")
+            for name in ("dP", "clean", "total"):
+                group.create_array(name, data=np.arange(5.0))
+        case "array":
+            zarr.create_array(path, data=np.arange(5.0))
+        case "settings":
+            path.mkdir()
+            (path / "config.json").write_text('{"port": 80}')
+        case "checkpoint with notes":
+            BY_NAME["gpt2"].model(torch.float32).save_pretrained(path)
+            (path / "notes.md").write_text("how it was trained")
+        case "folders":
+            (path / "deep" / "deeper").mkdir(parents=True)
+            (path / "deep" / "deeper" / "data.bin").write_bytes(bytes(range(256)))
+    assert in_bytes(path)
+    return path
+
+
+FOREIGN = ["group of attributes", "group with arrays", "group whose arrays are named as ours", "array", "settings",
+           "checkpoint with notes", "folders"]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("write", ["effects", "store", "checkpoint", "report", "selection", "probe"])
+def test_a_foreign_folder_is_refused_and_left_as_it_was(model, effects, write, kind, tmp_path):
+    path = foreign_folder(kind, tmp_path / "theirs")
+    before = in_bytes(path)
+    writer = {
+        "effects": effects.save,
+        "store": lambda path: icp.measure(model, make_probe(), UNITS, icp.Mask(), store=path, progress=False),
+        "checkpoint": model.save_pretrained,
+        "report": icp.report("A title").save,
+        "selection": some_selection().save,
+        "probe": make_probe().save,
+    }[write]
+    words = {"effects": "holds something else", "checkpoint": "holds something else", "store": "store of effects"}
+    refused([str(path), words.get(write, "cannot write")], writer, path)
+    assert in_bytes(path) == before and [p.name for p in tmp_path.iterdir()] == ["theirs"]
+
+
 def test_a_folder_that_may_not_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(icp.ArtefactError, match=r"cannot write .*file/selection"):
