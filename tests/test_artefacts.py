@@ -470,6 +470,57 @@ def test_a_foreign_folder_is_refused_and_left_as_it_was(model, effects, write, k
     assert in_bytes(path) == before and [p.name for p in tmp_path.iterdir()] == ["theirs"]
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["there", "dangling"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_saving_onto_a_link_writes_the_file_it_points_to(kind, there, tmp_path):
+    make, loader = KINDS[kind]
+    file, link = tmp_path / "real" / "artefact", tmp_path / "link"
+    link.symlink_to("real/artefact")
+    if there:
+        make_probe().save(file)
+    assert make().save(link) == link
+    assert link.is_symlink() and not file.is_symlink()
+    assert in_full(loader.load(file)) == in_full(loader.load(link)) == in_full(make())
+    assert [p.name for p in file.parent.iterdir()] == ["artefact"]
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there", "dangling"])
+def test_saving_onto_a_link_writes_the_folder_it_points_to(model, effects, there, tmp_path):
+    for name, artefact in {"effects": effects.save, "checkpoint": model.save_pretrained}.items():
+        folder, link = tmp_path / "real" / name, tmp_path / f"link to {name}"
+        link.symlink_to(f"real/{name}")
+        if there:
+            artefact(folder)
+        assert artefact(link) == link
+        assert link.is_symlink() and not folder.is_symlink()
+        assert in_bytes(folder) == in_bytes(artefact(tmp_path / "alone" / name))
+    assert sorted(p.name for p in (tmp_path / "real").iterdir()) == ["checkpoint", "effects"]
+
+
+def test_a_full_disk_leaves_what_a_link_points_to(model, effects, tmp_path, monkeypatch):
+    writers = {"effects": effects.save, "checkpoint": model.save_pretrained, "selection": some_selection().save}
+    for name, save in writers.items():
+        save(tmp_path / "real" / name)
+        (tmp_path / name).symlink_to(f"real/{name}")
+    before = in_bytes(tmp_path / "real")
+    monkeypatch.setattr(type(model.module), "save_pretrained", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for name, save in writers.items():
+        refused(f"the disk that holds {tmp_path / 'real' / name} is full", save, tmp_path / name)
+        assert (tmp_path / name).is_symlink()
+    assert in_bytes(tmp_path / "real") == before
+
+
+def test_what_is_behind_a_link_to_a_foreign_folder_is_left_as_it_was(model, effects, tmp_path):
+    theirs = foreign_folder("folders", tmp_path / "theirs")
+    before, link = in_bytes(theirs), tmp_path / "link"
+    link.symlink_to(theirs)
+    for save in (model.save_pretrained, effects.save):
+        refused([str(theirs), "holds something else, such as deep"], save, link)
+    assert in_bytes(theirs) == before and link.is_symlink()
+
+
 def test_a_folder_that_may_not_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(icp.ArtefactError, match=r"cannot write .*file/selection"):
