@@ -104,6 +104,23 @@ def test_a_ranking_is_best_first_and_can_be_narrowed():
     assert scores.head(2).by == "S"
 
 
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_head_of_no_units_is_refused(count):
+    with pytest.raises(icp.IcpError, match=rf"^head\({count}\) keeps no unit: ask for at least one$"):
+        icp.spuriousness(effects([[[1.0]], [[3.0]]])).head(count)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "kept"), [(-3.0, (0, 3, 1, 2)), (-1.0, (3, 1, 2)), (0.0, (1, 2)), (np.nextafter(2.0, 3.0), ())]
+)
+def test_above_goes_by_the_column_of_the_ranking_in_its_order(threshold, kept):
+    """Damage comes least first, and neither its standard error nor its size without sign decides."""
+    rises = [[[-4.0, -2.0]], [[-1.0, 2.5]], [[2.0, 2.0]], [[-1.0, -1.0]]]
+    scores = icp.damage(effects(rises, property="TaskLoss()")).above(threshold)
+    assert [str(u) for u in scores.units] == [name(u) for u in kept]
+    assert scores.by == "damage" and list(scores.table.columns) == ["damage", "se"]
+
+
 @given(dPs, st.data())
 def test_indirect_effects_point_in_the_direction_of_the_cue(dP, data):
     total = data.draw(arrays(float, dP.shape[2], elements=numbers))
