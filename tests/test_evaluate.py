@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import planted
 import pytest
 import torch
 from helpers import BY_NAME, make_probe
@@ -72,6 +73,15 @@ def test_accuracy_is_among_any_number_of_answers(model, probe):
         ids = [model.tokenizer(a)["input_ids"][0] for a in answers]
         best = [int(np.argmax(log_probabilities(model, e.text)[0][-1][ids])) for e in probe.examples]
         assert found.tolist() == [float(b == label) for b in best]
+
+
+def test_answers_that_tie_are_not_right():
+    """Neither answer then has the largest logit."""
+    blind = icp.load(planted.module(), planted.tokenizer())
+    with torch.no_grad():
+        blind.module.lm_head.weight[[planted.WORDS.index(word) for word in ("good", "bad")]] = 0
+    found = icp.evaluate(blind, planted.probe().take(8), ["accuracy"]).values[blind.name]["accuracy"]
+    assert found.tolist() == [0.0] * 8
 
 
 def test_the_gap_of_another_property(model, probe):
