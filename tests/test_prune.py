@@ -417,8 +417,22 @@ def test_a_selection_refuses_units_and_roles_that_are_not_there():
         icp.Selection.of(model, ["hook_embed[0]"], "prune", 0.5)
     with pytest.raises(icp.UnitError, match=r"role 'scale' with alpha=None"):
         icp.Selection.of(model, ["hook_embed[0]"], "scale")
-    with pytest.raises(icp.UnitError, match=r"alpha=0.5 of hook_embed\[0\] goes with the role 'scale'"):
-        icp.Choice(icp.Unit.parse("hook_embed[0]"), "prune", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("role", "alpha", "shift", "words"),
+    [
+        ("prune", 0.5, (), r"alpha=0.5 of hook_embed\[0\] goes with the role 'scale', not with 'prune'"),
+        ("keep", 0.5, (), "goes with the role 'scale', not with 'keep'"),
+        ("scale", 0.5, (1.0,), r"a shift of hook_embed\[0\] goes with the role 'prune', not with 'scale'"),
+        ("regularise", 0.0, (1.0,), "goes with the role 'prune', not with 'regularise'"),
+        ("scale", float("inf"), (), r"hook_embed\[0\] cannot be scaled by inf: give a finite alpha"),
+        ("scale", float("nan"), (), "cannot be scaled by nan: give a finite alpha"),
+    ],
+)
+def test_a_choice_refuses_constants_that_its_role_has_no_use_for(role, alpha, shift, words):
+    with pytest.raises(icp.UnitError, match=words):
+        icp.Choice(icp.Unit.parse("hook_embed[0]"), role, alpha, shift)
 
 
 @pytest.mark.parametrize(("role", "alpha"), [("prune", None), ("scale", 0.5)])
