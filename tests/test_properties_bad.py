@@ -142,6 +142,17 @@ def test_a_set_whose_units_overlap_names_both(model, probe, members):
     assert f"{members[0]} and {members[1]} cover the same values" in str(error.value)
 
 
+class Infinite(icp.Intervention):
+    def replace(self, values):
+        return values + float("inf")
+
+
+def test_a_set_that_makes_the_model_return_nan_is_named(model, probe):
+    sets = [[], ["blocks.0.mlp.hook_post[1]", EMBED]]
+    with pytest.raises(icp.NotFiniteError, match=r"nan for an input under a joint intervention on 2 units: measure in"):
+        icp.measure_sets(model, probe, sets, Infinite(), progress=False)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
