@@ -105,6 +105,7 @@ def test_positions_that_do_not_fit_are_named(model, positions, words):
 
 
 HEAD, DIM, EMBED = "blocks.0.attn.hook_z[0]", "blocks.0.attn.hook_z[0,3]", "hook_embed[0]"
+ONE_SHORT = icp.Probe.from_texts(["It was late and the nurse said"])
 CALLS = [
     (EMBED, icp.Mask(), {"method": "fast"}, "unknown method 'fast': use one of exact, linear"),
     (EMBED, (), {}, "no interventions were given: pass Mask"),
@@ -114,11 +115,12 @@ CALLS = [
     (EMBED, icp.Mask(), {"batch_size": -1}, "batch_size and unit_chunk are at least 1, got -1"),
     (EMBED, icp.Mask(), {"padding_side": "middle"}, "unknown padding side 'middle': use 'left' or 'right'"),
     (HEAD, icp.Swap(EMBED), {}, "cannot swap a unit of width 8 with hook_embed[0], which has width 1"),
-    (EMBED, icp.Swap(example=5), {}, "there is no example 5: the probe has 2"),
+    (EMBED, icp.Swap(example=2), {}, "there is no example 2: the probe has 2"),
+    (EMBED, icp.Swap(example=-1), {}, "there is no example -1: the probe has 2"),
     (EMBED, icp.Swap(example=0), {}, "example 0 has 4 tokens and example 1 has 8"),
     (EMBED, icp.Mask("resample"), {}, "is the only one with 4 tokens: resampling needs another of the same length"),
-    (EMBED, icp.Mask("mean", per_position=True), {"reference": icp.Probe.from_texts(["The nurse"])},
-     "a mean per position needs reference inputs as long as the probe's: they have 2 tokens, the probe has 8"),
+    (EMBED, icp.Mask("mean", per_position=True), {"reference": ONE_SHORT},
+     "a mean per position needs reference inputs as long as the probe's: they have 7 tokens, the probe has 8"),
 ]  # fmt: skip
 
 
