@@ -130,6 +130,18 @@ def test_swap_with_another_example_equals_the_naive_loop(name):
     assert np.abs(got.dP[:, 0, 1]).max() < 1e-12
 
 
+def test_resampling_draws_other_examples_with_another_seed():
+    model, whats = BY_NAME["gpt2"].model(), [icp.Mask("resample", seed=seed) for seed in range(8)]
+    dP = icp.measure(model, make_probe(EQUAL_PAIRS), ["blocks.1.attn.hook_z[1]"], whats, progress=False).dP[0]
+    swaps = [icp.Swap(example=i) for i in range(len(EQUAL_PAIRS))]
+    lent = icp.measure(model, make_probe(EQUAL_PAIRS), ["blocks.1.attn.hook_z[1]"], swaps, progress=False).dP[0]
+    for example, drawn in enumerate(dP.T):
+        others = np.delete(lent[:, example], example)
+        taken = np.abs(drawn[:, None] - others).argmin(1)
+        assert set(taken) == {0, 1}, "eight seeds draw either of the two others"
+        close(drawn, others[taken])
+
+
 @pytest.mark.parametrize("method", ("exact", "linear"))
 @pytest.mark.parametrize("name", FULL)
 def test_effects_of_a_bfloat16_model_are_near_those_of_the_same_weights_in_float32(name, method, tmp_path):
