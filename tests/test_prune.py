@@ -449,3 +449,25 @@ def test_the_proof_notices_a_cut_that_was_not_made(monkeypatch):
     model = BY_NAME["llama"].model()
     with pytest.raises(icp.PruneError, match="the cut copy differs from the hooked model by"):
         icp.prune(model, icp.Selection.of(model, ["blocks.0.mlp.hook_post[1]"]))
+
+
+def test_the_proof_notices_a_cut_that_is_a_millionth_off(monkeypatch):
+    import sys
+
+    module = sys.modules["icp.prune"]
+    cut = module._cut_projection
+
+    def inexact(model, choices):
+        cut(model, choices)
+        model.module.model.layers[0].mlp.down_proj.weight[:, 1] = 1e-6
+
+    monkeypatch.setattr(module, "_cut_projection", inexact)
+    model = BY_NAME["llama"].model()
+    with pytest.raises(icp.PruneError, match="the cut copy differs from the hooked model by"):
+        icp.prune(model, icp.Selection.of(model, ["blocks.0.mlp.hook_post[1]"]))
+
+
+def test_a_pruned_model_says_how_its_selection_came_about():
+    model = BY_NAME["llama"].model()
+    chosen = icp.Selection.of(model, ["blocks.0.mlp.hook_post[1]"])
+    assert icp.prune(model, chosen).selection.origin == chosen.origin == {"made": "by hand"}
