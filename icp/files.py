@@ -16,16 +16,16 @@ from icp.errors import ArtefactError
 
 
 @contextmanager
-def writing_folder(folder: "str | Path", marker: str, also: tuple[str, ...] = ()) -> Iterator[Path]:
+def writing_folder(folder: "str | Path", marker: str, says: str, also: tuple[str, ...] = ()) -> Iterator[Path]:
     """A work folder beside `folder` that takes its place when all went well, and is removed otherwise.
 
-    What is there already is replaced only where it is empty, or holds `marker`, a file by which its kind is known, and
-    no file but those that the new folder has too or that `also` names.
+    What is there already is replaced only where it is empty, or holds `marker`, a file whose text `says` of what kind
+    the folder is, and no file but those that the new folder has too or that `also` names.
     """
     folder = Path(folder).resolve()
     with _explained(folder):
         there = {path.name for path in folder.iterdir()} if folder.exists() else set()
-        _require_own(folder, there - {marker} if marker not in there else set())
+        _require_own(folder, there if not _says(folder / marker, says) else set())
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
         try:
@@ -41,6 +41,10 @@ def writing_folder(folder: "str | Path", marker: str, also: tuple[str, ...] = ()
                 work.rename(folder)
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _says(marker: Path, says: str) -> bool:
+    return marker.is_file() and says in marker.read_text("utf-8", errors="replace")
 
 
 def _require_own(folder: Path, others: set[str]) -> None:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from icp.errors import ModelError, UnitError
+from icp.errors import ModelError, ProbeError, UnitError
 from icp.families import Family, outgoing, unwrap
 from icp.hooks import Reads, captured, reading, started_at, stopping_at
 from icp.quiet import quiet_transformers
@@ -163,10 +163,18 @@ class Model:
         return sorted(found)
 
     def pad(self, sequences: list[list[int]], side: str = "right") -> Batch:
-        """Token lists as one batch on the model's device, padded on `side`."""
+        """Token lists as one batch on the model's device, padded on `side`.
+
+        Raises `ProbeError` where one is longer than the model's context.
+        """
         if side not in ("left", "right"):
             raise ModelError(f"unknown padding side {side!r}: use 'left' or 'right'")
         longest = max(len(s) for s in sequences)
+        if self.context is not None and longest > self.context:
+            words = self.tokenizer.decode(max(sequences, key=len)[:60], skip_special_tokens=True).split()
+            raise ProbeError(
+                f"{' '.join(words)[:60]!r} has {longest} tokens, {self.name} reads at most {self.context}: shorten it"
+            )
         filler = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
         ids = torch.full((len(sequences), longest), filler, dtype=torch.long)
         mask = torch.zeros_like(ids, dtype=torch.bool)
@@ -310,7 +318,7 @@ class Model:
             raise ModelError(
                 f"a {self.kind} has no transformers checkpoint: load the same model with icp.load(<hub id>) to save it"
             )
-        with quiet_transformers(), writing_folder(folder, "config.json", CHECKPOINT_FILES) as work:
+        with quiet_transformers(), writing_folder(folder, "config.json", '"model_type"', CHECKPOINT_FILES) as work:
             self.module.save_pretrained(work)
             self.tokenizer.save_pretrained(work)
             if self.selection is not None:

@@ -9,6 +9,7 @@ from icp.errors import PruneError
 from icp.families import BiasSwitch, Projection, outgoing, unwrap
 from icp.model import Model
 from icp.selection import Choice, Selection, constants
+from icp.sweep.joint import require_disjoint
 from icp.units import Unit
 
 
@@ -21,9 +22,12 @@ def prune(model: Model, selection: Selection, *, weights: str = "same") -> Model
     unembedding first. The copy's logits are compared with the hooked original's before it is returned.
 
     Raises `ArtefactError` where the selection was made on another architecture, tokenizer or, unless `weights="any"`,
-    on other weights.
+    on other weights, and `UnitError` where two cuts cover the same values: a unit that was cut before may be cut again,
+    a head that was cut before and one of its dimensions may not.
     """
     selection.require_fit(model, weights)
+    joined = _joined(model.selection, selection)
+    require_disjoint(model, [choice.unit for choice in joined if choice.cuts])
     cuts = [choice for choice in selection.choices if choice.cuts]
     if not cuts:
         raise PruneError("the selection cuts nothing: give it units with the role 'prune' or 'scale'")
@@ -43,7 +47,7 @@ def prune(model: Model, selection: Selection, *, weights: str = "same") -> Model
                 _cut_embedding(pruned, choices)
             else:
                 _cut_projection(pruned, choices)
-    pruned = replace(pruned, selection=_joined(model.selection, selection, pruned))
+    pruned = replace(pruned, selection=Selection(joined, pruned.binding, selection.origin))
     _prove(model, pruned, selection, weights)
     return pruned
 
@@ -98,17 +102,30 @@ def _cut_embedding(model: Model, choices: list[Choice]) -> None:
     weight[:, columns] = torch.where(alpha == 0, shift, weight[:, columns] * alpha + shift)
 
 
-def _joined(before: Selection | None, selection: Selection, pruned: Model) -> Selection:
-    """Everything that has been cut so far, one choice a unit, bound to the weights it left."""
+def _joined(before: Selection | None, selection: Selection) -> tuple[Choice, ...]:
+    """Everything that has been cut so far, one choice a unit; of the roles that cut nothing, the latest."""
     joined = {} if before is None else {choice.unit: choice for choice in before.choices}
     for choice in selection.choices:
         earlier = joined.get(choice.unit)
-        if earlier is None or not (earlier.cuts and choice.cuts):
+        if earlier is None or not earlier.cuts:
             joined[choice.unit] = choice
-        elif choice.role == "scale":
-            shift = tuple(choice.alpha * value for value in earlier.shift)
-            joined[choice.unit] = replace(earlier, alpha=earlier.alpha * choice.alpha, shift=shift)
-    return Selection(tuple(joined.values()), pruned.binding, selection.origin)
+        elif choice.cuts:
+            joined[choice.unit] = _composed(earlier, choice)
+    return tuple(joined.values())
+
+
+def _composed(earlier: Choice, later: Choice) -> Choice:
+    """The one cut that two of the same unit amount to.
+
+    In the embedding the later one acts on what the earlier left. In a projection it acts on the unit's own values,
+    which then go through the weights that the earlier left.
+    """
+    if earlier.role == later.role == "scale":
+        return replace(earlier, alpha=earlier.alpha * later.alpha)
+    first, last = (earlier, later) if later.unit.layer is None else (later, earlier)
+    if last.role == "prune":
+        return last
+    return replace(first, shift=tuple(last.alpha * value for value in first.shift))
 
 
 def _prove(model: Model, pruned: Model, selection: Selection, weights: str) -> None:

@@ -87,7 +87,8 @@ class Selection:
     def require_fit(self, model: Model, weights: str = "same") -> None:
         """Raise `ArtefactError` where the selection belongs to another model, naming both values.
 
-        Architecture and tokenizer must be the same; the weights too, unless `weights="any"`.
+        Architecture and tokenizer must be the same; the weights too, unless `weights="any"`. Raises `UnitError` where
+        two of its cuts cover the same values.
         """
         if weights not in ("same", "any"):
             raise ArtefactError(f"unknown weights={weights!r}: use 'same' or 'any'")
@@ -104,6 +105,7 @@ class Selection:
             width = len(model.site(choice.unit).columns(choice.unit))
             if choice.shift and len(choice.shift) != width:
                 raise ArtefactError(f"{choice.unit} has {width} values, the selection holds {len(choice.shift)} for it")
+        require_disjoint(model, [choice.unit for choice in self.choices if choice.cuts])
 
     @contextmanager
     def applied(self, model: Model, weights: str = "same") -> Iterator[None]:

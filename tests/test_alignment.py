@@ -97,6 +97,15 @@ def test_rows_that_cannot_be_aligned_are_listed_and_can_be_left_out():
     icp.measure(model, mixed, ["hook_embed[0]"], icp.Mask("zero"), progress=False)  # needs no alignment
 
 
+def test_a_set_cannot_be_swapped_where_a_row_cannot_be_aligned():
+    model, mixed = BY_NAME["gpt2"].model(), icp.Probe.from_pairs([PAIRS[0], BAD[0]], answers=(" she", " he"))
+    with pytest.raises(
+        icp.ProbeError, match=r"^cannot swap with the counterpart: row 1 \('The old nurse said that'\): "
+    ):
+        icp.measure_sets(model, mixed, [["hook_embed[0]"]], icp.Swap("counterpart"), progress=False)
+    icp.measure_sets(model, mixed, [["hook_embed[0]"]], icp.Mask("zero"), progress=False)
+
+
 def test_no_alignable_pair_at_all_is_an_empty_probe():
     with pytest.raises(icp.ProbeError, match="empty"):
         icp.Probe.from_pairs(BAD).alignable(BY_NAME["gpt2"].model())

@@ -422,6 +422,113 @@ def test_folders_that_hold_something_else_are_not_replaced(model, effects, tmp_p
     assert icp.Effects.load(effects.save(tmp_path / "empty")).dP.shape == effects.dP.shape
 
 
+def in_bytes(folder):
+    """Every file below a folder, byte for byte."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def foreign_folder(kind, path):
+    import zarr
+
+    match kind:
+        case "group of attributes":
+            zarr.open_group(path, mode="w").attrs.update(title="a thesis")
+        case "group with arrays":
+            group = zarr.open_group(path, mode="w")
+            for name in ("clean", "theirs"):
+                group.create_array(name, data=np.arange(5.0))
+        case "group whose arrays are named as ours":
+            group = zarr.open_group(path, mode="w")
+            for name in ("dP", "clean", "total"):
+                group.create_array(name, data=np.arange(5.0))
+        case "array":
+            zarr.create_array(path, data=np.arange(5.0))
+        case "settings":
+            path.mkdir()
+            (path / "config.json").write_text('{"port": 80}')
+        case "checkpoint with notes":
+            BY_NAME["gpt2"].model(torch.float32).save_pretrained(path)
+            (path / "notes.md").write_text("how it was trained")
+        case "folders":
+            (path / "deep" / "deeper").mkdir(parents=True)
+            (path / "deep" / "deeper" / "data.bin").write_bytes(bytes(range(256)))
+    assert in_bytes(path)
+    return path
+
+
+FOREIGN = ["group of attributes", "group with arrays", "group whose arrays are named as ours", "array", "settings",
+           "checkpoint with notes", "folders"]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("write", ["effects", "store", "checkpoint", "report", "selection", "probe"])
+def test_a_foreign_folder_is_refused_and_left_as_it_was(model, effects, write, kind, tmp_path):
+    path = foreign_folder(kind, tmp_path / "theirs")
+    before = in_bytes(path)
+    writer = {
+        "effects": effects.save,
+        "store": lambda path: icp.measure(model, make_probe(), UNITS, icp.Mask(), store=path, progress=False),
+        "checkpoint": model.save_pretrained,
+        "report": icp.report("A title").save,
+        "selection": some_selection().save,
+        "probe": make_probe().save,
+    }[write]
+    words = {"effects": "holds something else", "checkpoint": "holds something else", "store": "store of effects"}
+    refused([str(path), words.get(write, "cannot write")], writer, path)
+    assert in_bytes(path) == before and [p.name for p in tmp_path.iterdir()] == ["theirs"]
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there", "dangling"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_saving_onto_a_link_writes_the_file_it_points_to(kind, there, tmp_path):
+    make, loader = KINDS[kind]
+    file, link = tmp_path / "real" / "artefact", tmp_path / "link"
+    link.symlink_to("real/artefact")
+    if there:
+        make_probe().save(file)
+    assert make().save(link) == link
+    assert link.is_symlink() and not file.is_symlink()
+    assert in_full(loader.load(file)) == in_full(loader.load(link)) == in_full(make())
+    assert [p.name for p in file.parent.iterdir()] == ["artefact"]
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there", "dangling"])
+def test_saving_onto_a_link_writes_the_folder_it_points_to(model, effects, there, tmp_path):
+    for name, artefact in {"effects": effects.save, "checkpoint": model.save_pretrained}.items():
+        folder, link = tmp_path / "real" / name, tmp_path / f"link to {name}"
+        link.symlink_to(f"real/{name}")
+        if there:
+            artefact(folder)
+        assert artefact(link) == link
+        assert link.is_symlink() and not folder.is_symlink()
+        assert in_bytes(folder) == in_bytes(artefact(tmp_path / "alone" / name))
+    assert sorted(p.name for p in (tmp_path / "real").iterdir()) == ["checkpoint", "effects"]
+
+
+def test_a_full_disk_leaves_what_a_link_points_to(model, effects, tmp_path, monkeypatch):
+    writers = {"effects": effects.save, "checkpoint": model.save_pretrained, "selection": some_selection().save}
+    for name, save in writers.items():
+        save(tmp_path / "real" / name)
+        (tmp_path / name).symlink_to(f"real/{name}")
+    before = in_bytes(tmp_path / "real")
+    monkeypatch.setattr(type(model.module), "save_pretrained", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for name, save in writers.items():
+        refused(f"the disk that holds {tmp_path / 'real' / name} is full", save, tmp_path / name)
+        assert (tmp_path / name).is_symlink()
+    assert in_bytes(tmp_path / "real") == before
+
+
+def test_what_is_behind_a_link_to_a_foreign_folder_is_left_as_it_was(model, effects, tmp_path):
+    theirs = foreign_folder("folders", tmp_path / "theirs")
+    before, link = in_bytes(theirs), tmp_path / "link"
+    link.symlink_to(theirs)
+    for save in (model.save_pretrained, effects.save):
+        refused([str(theirs), "holds something else, such as deep"], save, link)
+    assert in_bytes(theirs) == before and link.is_symlink()
+
+
 def test_a_folder_that_may_not_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(icp.ArtefactError, match=r"cannot write .*file/selection"):

@@ -1,13 +1,16 @@
 """Every metric against numbers worked out from the full logits; intervals against scipy."""
 
+import copy
+
 import numpy as np
+import planted
 import pytest
 import torch
 from helpers import BY_NAME, make_probe
 from scipy import stats
 
 import icp
-from icp.evaluate import Inputs
+from icp.evaluate import METRICS, Inputs
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
@@ -54,6 +57,14 @@ def test_metrics_are_what_the_full_logits_say(model, probe):
         np.testing.assert_allclose(evaluation.values[model.name][metric], values, atol=1e-9, err_msg=metric)
 
 
+def test_metrics_of_a_bfloat16_model_are_near_those_of_the_same_weights_in_float32(model, probe):
+    rounded = icp.load(copy.deepcopy(model.module).bfloat16(), model.tokenizer)
+    full = icp.load(copy.deepcopy(rounded.module).float(), model.tokenizer)
+    found = icp.evaluate({"bfloat16": rounded, "float32": full}, probe, METRICS).values
+    for metric, values in found["float32"].items():
+        np.testing.assert_allclose(found["bfloat16"][metric], values, atol=0.03 * np.abs(values).max(), err_msg=metric)
+
+
 def test_accuracy_is_among_any_number_of_answers(model, probe):
     answers = (" she", " he", " it", " the")
     for label in range(4):
@@ -62,6 +73,15 @@ def test_accuracy_is_among_any_number_of_answers(model, probe):
         ids = [model.tokenizer(a)["input_ids"][0] for a in answers]
         best = [int(np.argmax(log_probabilities(model, e.text)[0][-1][ids])) for e in probe.examples]
         assert found.tolist() == [float(b == label) for b in best]
+
+
+def test_answers_that_tie_are_not_right():
+    """Neither answer then has the largest logit."""
+    blind = icp.load(planted.module(), planted.tokenizer())
+    with torch.no_grad():
+        blind.module.lm_head.weight[[planted.WORDS.index(word) for word in ("good", "bad")]] = 0
+    found = icp.evaluate(blind, planted.probe().take(8), ["accuracy"]).values[blind.name]["accuracy"]
+    assert found.tolist() == [0.0] * 8
 
 
 def test_the_gap_of_another_property(model, probe):

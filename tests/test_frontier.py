@@ -79,6 +79,17 @@ def test_losses_of_ones_own_by_name(model, probe):
     assert set(frontier.select(max_damage={"neutral": 99.0, "task": 99.0}).units) <= set(frontier.select(top=5).units)
 
 
+def test_a_frontier_says_what_was_measured(model, probe):
+    costs = {"neutral": (icp.Probe.from_texts(["The old doctor ran"]), icp.NextTokenLoss())}
+    assert measured(model, probe, icp.Mask("mean"), scores(by="S"), costs=costs, sizes=[1]).origin == {
+        "ranking": "S",
+        "intervention": "mask:mean",
+        "property": "LogitDifference()",
+        "pairs": 4,
+        "costs": {"neutral": "NextTokenLoss() on 1 inputs"},
+    }
+
+
 @pytest.mark.parametrize(("count", "sizes"), [(1, (0, 1)), (2, (0, 1, 2)), (4, (0, 1, 2, 4)), (5, (0, 1, 2, 4, 5))])
 def test_sizes_double_and_end_with_all(model, probe, count, sizes):
     assert measured(model, probe, icp.Mask(), scores(RANKED[:count])).sizes == sizes
@@ -167,8 +178,9 @@ def test_the_smallest_of_equally_good_sets_is_taken():
     assert len(flat.select(max_damage=9.0)) == 1
 
 
-def test_a_set_that_makes_the_gap_no_smaller_is_not_chosen():
-    grows = by_hand(gap=np.array([[1.0, 1.0], *[[2.0, 2.0]] * 4]))
+@pytest.mark.parametrize("gap", [2.0, 1.0])
+def test_a_set_that_makes_the_gap_no_smaller_is_not_chosen(gap):
+    grows = by_hand(gap=np.array([[1.0, 1.0], *[[gap, gap]] * 4]))
     with pytest.raises(icp.IcpError, match="makes the gap smaller"):
         grows.select(max_damage=9.0)
 

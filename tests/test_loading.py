@@ -5,8 +5,19 @@ import json
 
 import pytest
 import torch
-from helpers import BY_NAME, CASES, bridged, hooked_transformer, make_probe, make_tokenizer
+from helpers import (
+    BY_NAME,
+    CASES,
+    SIZES,
+    VOCABULARY,
+    bridged,
+    hooked_transformer,
+    make_probe,
+    make_tokenizer,
+    randomised,
+)
 from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import icp
 from icp import families
@@ -232,6 +243,54 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": auto}))
     refused(["cannot load a model from", "trust_remote_code"], tmp_path)
     assert not (tmp_path / "was run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, "llama, layers 2, d_model 32, heads 4x8, d_mlp 48, vocab {vocab}"),
+        ({"num_hidden_layers": 3}, "llama, layers 3, d_model 32, heads 4x8, d_mlp 48, vocab {vocab}"),
+        ({"hidden_size": 64}, "llama, layers 2, d_model 64, heads 4x16, d_mlp 48, vocab {vocab}"),
+        ({"num_attention_heads": 2}, "llama, layers 2, d_model 32, heads 2x16, d_mlp 48, vocab {vocab}"),
+        ({"head_dim": 16}, "llama, layers 2, d_model 32, heads 4x16, d_mlp 48, vocab {vocab}"),
+        ({"intermediate_size": 40}, "llama, layers 2, d_model 32, heads 4x8, d_mlp 40, vocab {vocab}"),
+        ({"vocab_size": len(VOCABULARY) + 1}, "llama, layers 2, d_model 32, heads 4x8, d_mlp 48, vocab {more}"),
+    ],
+)
+def test_the_binding_names_the_architectures_sizes(change, says):
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlamaConfig(**SIZES | sizes | {"num_key_value_heads": 2} | change)
+    binding = icp.load(randomised(LlamaForCausalLM(config)).eval(), make_tokenizer()).binding
+    assert binding["architecture"] == says.format(vocab=len(VOCABULARY), more=len(VOCABULARY) + 1)
+
+
+def test_models_of_two_types_with_the_same_weights_have_other_bindings():
+    """A Mistral without a window computes what a Llama of the same config does."""
+    mistral = BY_NAME["mistral"].module()
+    mistral.config.sliding_window = None
+    llama = LlamaForCausalLM(LlamaConfig(**mistral.config.to_dict() | {"model_type": "llama"})).double().eval()
+    llama.load_state_dict(mistral.state_dict())
+    one, other = icp.load(llama, make_tokenizer()).binding, icp.load(mistral, make_tokenizer()).binding
+    assert one == other | {"architecture": other["architecture"].replace("mistral", "llama")}
+    assert one["architecture"].startswith("llama, ") and other["architecture"].startswith("mistral, ")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_one_changed_weight_anywhere_changes_the_binding_of_the_weights_only(name, dtype):
+    model = BY_NAME[name].model(dtype)
+    before = model.binding
+    seen = {before["weights"]}
+    for parameter in model.module.parameters():
+        weight = parameter.data.view(-1)[-1:]
+        old = weight.clone()
+        for changed in (torch.nextafter(old, torch.full_like(old, 9.0)), -old):  # its lowest bit, its highest
+            weight.copy_(changed)
+            binding = model.binding
+            assert binding == before | {"weights": binding["weights"]} and binding["weights"] not in seen
+            seen.add(binding["weights"])
+        weight.copy_(old)
+    assert model.binding == before
 
 
 def _bloom():

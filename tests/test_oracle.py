@@ -1,5 +1,6 @@
 """Contract 1: dP equals the naive loop and TransformerLens's own hooks, for every unit kind and intervention."""
 
+import copy
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -127,6 +128,32 @@ def test_swap_with_another_example_equals_the_naive_loop(name):
     close(got.dP, want, case.atol)
     assert (want[:, 0, 1] == 0).all(), "an example swapped with itself"
     assert np.abs(got.dP[:, 0, 1]).max() < 1e-12
+
+
+def test_resampling_draws_other_examples_with_another_seed():
+    model, whats = BY_NAME["gpt2"].model(), [icp.Mask("resample", seed=seed) for seed in range(8)]
+    dP = icp.measure(model, make_probe(EQUAL_PAIRS), ["blocks.1.attn.hook_z[1]"], whats, progress=False).dP[0]
+    swaps = [icp.Swap(example=i) for i in range(len(EQUAL_PAIRS))]
+    lent = icp.measure(model, make_probe(EQUAL_PAIRS), ["blocks.1.attn.hook_z[1]"], swaps, progress=False).dP[0]
+    for example, drawn in enumerate(dP.T):
+        others = np.delete(lent[:, example], example)
+        taken = np.abs(drawn[:, None] - others).argmin(1)
+        assert set(taken) == {0, 1}, "eight seeds draw either of the two others"
+        close(drawn, others[taken])
+
+
+@pytest.mark.parametrize("method", ("exact", "linear"))
+@pytest.mark.parametrize("name", FULL)
+def test_effects_of_a_bfloat16_model_are_near_those_of_the_same_weights_in_float32(name, method, tmp_path):
+    module = BY_NAME[name].module(torch.bfloat16)
+    call = dict(probe=make_probe(), units=some_units(BY_NAME[name]), method=method, progress=False)
+    call["interventions"] = [icp.Mask("mean"), icp.Swap("counterpart")]
+    want = icp.measure(icp.load(copy.deepcopy(module).float(), make_tokenizer()), **call)
+    got = icp.measure(icp.load(module, make_tokenizer()), store=tmp_path / "effects", **call)
+    assert got.header["dtype"] == "torch.bfloat16" and got.dP.dtype == np.float32
+    for values, others in ((got.dP, want.dP), (got.clean, want.clean), (got.total, want.total)):
+        assert 0 < np.abs(values - others).max() < 0.1 * np.abs(others).max()
+    assert np.array_equal(np.sort(icp.Effects.load(tmp_path / "effects").dP, axis=0), np.sort(got.dP, axis=0))
 
 
 @pytest.mark.parametrize("name", FULL)

@@ -105,6 +105,7 @@ def test_positions_that_do_not_fit_are_named(model, positions, words):
 
 
 HEAD, DIM, EMBED = "blocks.0.attn.hook_z[0]", "blocks.0.attn.hook_z[0,3]", "hook_embed[0]"
+ONE_SHORT = icp.Probe.from_texts(["It was late and the nurse said"])
 CALLS = [
     (EMBED, icp.Mask(), {"method": "fast"}, "unknown method 'fast': use one of exact, linear"),
     (EMBED, (), {}, "no interventions were given: pass Mask"),
@@ -114,11 +115,12 @@ CALLS = [
     (EMBED, icp.Mask(), {"batch_size": -1}, "batch_size and unit_chunk are at least 1, got -1"),
     (EMBED, icp.Mask(), {"padding_side": "middle"}, "unknown padding side 'middle': use 'left' or 'right'"),
     (HEAD, icp.Swap(EMBED), {}, "cannot swap a unit of width 8 with hook_embed[0], which has width 1"),
-    (EMBED, icp.Swap(example=5), {}, "there is no example 5: the probe has 2"),
+    (EMBED, icp.Swap(example=2), {}, "there is no example 2: the probe has 2"),
+    (EMBED, icp.Swap(example=-1), {}, "there is no example -1: the probe has 2"),
     (EMBED, icp.Swap(example=0), {}, "example 0 has 4 tokens and example 1 has 8"),
     (EMBED, icp.Mask("resample"), {}, "is the only one with 4 tokens: resampling needs another of the same length"),
-    (EMBED, icp.Mask("mean", per_position=True), {"reference": icp.Probe.from_texts(["The nurse"])},
-     "a mean per position needs reference inputs as long as the probe's: they have 2 tokens, the probe has 8"),
+    (EMBED, icp.Mask("mean", per_position=True), {"reference": ONE_SHORT},
+     "a mean per position needs reference inputs as long as the probe's: they have 7 tokens, the probe has 8"),
 ]  # fmt: skip
 
 
@@ -140,6 +142,17 @@ def test_a_set_whose_units_overlap_names_both(model, probe, members):
     with pytest.raises(icp.UnitError) as error:
         icp.measure_sets(model, probe, [members], icp.Mask(), progress=False)
     assert f"{members[0]} and {members[1]} cover the same values" in str(error.value)
+
+
+class Infinite(icp.Intervention):
+    def replace(self, values):
+        return values + float("inf")
+
+
+def test_a_set_that_makes_the_model_return_nan_is_named(model, probe):
+    sets = [[], ["blocks.0.mlp.hook_post[1]", EMBED]]
+    with pytest.raises(icp.NotFiniteError, match=r"nan for an input under a joint intervention on 2 units: measure in"):
+        icp.measure_sets(model, probe, sets, Infinite(), progress=False)
 
 
 @pytest.mark.parametrize(
@@ -167,3 +180,44 @@ def test_an_intervention_of_ones_own_must_do_something(model):
         icp.measure(model, probe, ["hook_embed[0]"], Nothing(), progress=False)
     with pytest.raises(icp.IcpError, match="is not affine, so it has no first-order estimate: use method='exact'"):
         icp.measure(model, probe, ["hook_embed[0]"], Nothing(), method="linear", progress=False)
+
+
+LONG = " ".join(["The", *["old"] * 70, "nurse"])  # the models of these tests read 64 tokens
+QUIET = {"progress": False}
+
+
+def of_long(model, call):
+    pairs = icp.Probe.from_pairs([(LONG, LONG.replace("nurse", "doctor"))], ANSWERS)
+    texts = icp.Probe.from_texts([LONG])
+    counterpart = icp.Probe.from_pairs([(PAIR[0], f"{LONG} said that")], ANSWERS)
+    short, units = icp.Probe.from_pairs([PAIR], ANSWERS), ["blocks.0.mlp.hook_post[5]"]
+    mean, swap = icp.Mask("mean"), icp.Swap("counterpart")
+    return {
+        "measure": lambda: icp.measure(model, pairs, units, icp.Mask(), **QUIET),
+        "measure linear": lambda: icp.measure(model, pairs, units, icp.Mask(), method="linear", **QUIET),
+        "measure sets": lambda: icp.measure_sets(model, pairs, [units], icp.Mask(), **QUIET),
+        "evaluate": lambda: icp.evaluate(model, pairs),
+        "counterpart": lambda: icp.measure(model, counterpart, units, swap, **QUIET),
+        "counterpart of a set": lambda: icp.measure_sets(model, counterpart, [units], swap, **QUIET),
+        "reference": lambda: icp.measure(model, short, units, mean, reference=texts, **QUIET),
+        "reference of a set": lambda: icp.measure_sets(model, short, [units], mean, reference=texts, **QUIET),
+        "drivers": lambda: icp.drivers(model, texts, units),
+    }[call]()
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["measure", "measure linear", "measure sets", "evaluate", "counterpart", "counterpart of a set", "reference",
+     "reference of a set", "drivers"],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_text_longer_than_the_context_is_refused(name, call):
+    """GPT-2 has no position to look up there; Llama would go on, with positions it has never seen."""
+    long = rf"'The old old old [old ]*' has 7\d tokens, {name} reads at most 64: shorten it$"
+    with pytest.raises(icp.ProbeError, match=long):
+        of_long(BY_NAME[name].model(), call)
+
+
+def test_a_text_as_long_as_the_context_is_measured(model):
+    probe = icp.Probe.from_texts([" ".join(["The", *["old"] * 63])], ANSWERS)
+    assert icp.measure(model, probe, ["hook_embed[0]"], icp.Mask(), progress=False).dP.shape == (1, 1, 1)

@@ -1,6 +1,8 @@
 """Hooked = cut = saved: logits under a selection's hooks, after `prune`, and from plain `transformers` agree."""
 
 import copy
+from dataclasses import replace
+from itertools import permutations
 
 import pytest
 import torch
@@ -212,6 +214,73 @@ def test_pruning_twice_joins_the_selections(tmp_path):
     assert icp.load(folder, dtype=torch.float64).selection == second.selection
 
 
+CUTS = {
+    "zero": icp.Choice(icp.Unit.parse("hook_embed[3]")),
+    "mean": icp.Choice(icp.Unit.parse("hook_embed[3]"), "prune", 0.0, (1.5,)),
+    "other mean": icp.Choice(icp.Unit.parse("hook_embed[3]"), "prune", 0.0, (-0.7,)),
+    "half": icp.Choice(icp.Unit.parse("hook_embed[3]"), "scale", 0.5),
+    "third": icp.Choice(icp.Unit.parse("hook_embed[3]"), "scale", 1 / 3),
+}
+
+
+@pytest.mark.parametrize("unit", ["hook_embed[3]", "blocks.1.mlp.hook_post[0]"])
+@pytest.mark.parametrize(("earlier", "later"), list(permutations(CUTS, 2)))
+def test_a_unit_cut_twice_has_the_one_choice_that_says_what_both_did(unit, earlier, later):
+    model = BY_NAME["gpt2"].model()
+    cut = model
+    for name in (earlier, later):
+        choice = replace(CUTS[name], unit=icp.Unit.parse(unit))
+        cut = icp.prune(cut, icp.Selection((choice,), cut.binding))
+    assert cut.selection.units == [icp.Unit.parse(unit)]
+    with cut.selection.applied(model, weights="any"):
+        hooked = logits_of(model)
+    close(logits_of(cut), hooked, torch.float64)
+
+
+def test_what_was_cut_stays_on_record_when_the_unit_gets_another_role():
+    model = BY_NAME["gpt2"].model()
+    first = icp.prune(model, icp.Selection.of(model, ["blocks.0.mlp.hook_post[7]", "hook_embed[3]"]))
+    again = icp.Selection.of(first, ["blocks.0.mlp.hook_post[7]"], "regularise").choices
+    second = icp.prune(
+        first, icp.Selection((*again, *icp.Selection.of(first, ["hook_embed[4]"]).choices), first.binding)
+    )
+    assert [str(u) for u in second.selection.role("prune")] == [
+        "blocks.0.mlp.hook_post[7]", "hook_embed[3]", "hook_embed[4]",
+    ]  # fmt: skip
+
+
+HEAD, DIMENSION = (icp.Unit.parse(f"blocks.0.attn.hook_z[{index}]") for index in ("1", "1,3"))
+OVERLAP = r"blocks\.0\.attn\.hook_z\[1.*\] and blocks\.0\.attn\.hook_z\[1.*\] cover the same values: keep one of them"
+
+
+@pytest.mark.parametrize("units", [(HEAD, DIMENSION), (DIMENSION, HEAD), (HEAD, HEAD)], ids=str)
+@pytest.mark.parametrize("role", ["prune", "scale"])
+def test_cuts_that_cover_the_same_values_are_refused(role, units):
+    model = BY_NAME["gpt2"].model()
+    clean = logits_of(model)
+    chosen = icp.Selection(tuple(icp.Choice(unit, role) for unit in units), model.binding)
+    with pytest.raises(icp.UnitError, match=OVERLAP):
+        icp.prune(model, chosen)
+    with pytest.raises(icp.UnitError, match=OVERLAP):
+        with chosen.applied(model):
+            pass
+    assert torch.equal(logits_of(model), clean)
+
+
+@pytest.mark.parametrize("units", [(HEAD, DIMENSION), (DIMENSION, HEAD)], ids=str)
+def test_a_cut_that_covers_a_part_of_an_earlier_one_is_refused(units):
+    model = BY_NAME["gpt2"].model()
+    first = icp.prune(model, icp.Selection.of(model, [units[0]]))
+    with pytest.raises(icp.UnitError, match=OVERLAP):
+        icp.prune(first, icp.Selection.of(first, [units[1]]))
+
+
+def test_a_role_that_cuts_nothing_may_cover_what_is_cut():
+    model = BY_NAME["gpt2"].model()
+    chosen = icp.Selection((icp.Choice(HEAD, "regularise"), icp.Choice(DIMENSION)), model.binding)
+    assert icp.prune(model, chosen).selection.choices == chosen.choices
+
+
 def test_saving_again_replaces_the_whole_folder(tmp_path):
     model = BY_NAME["gpt2"].model(torch.float32)
     pruned = icp.prune(model, selection(model, KINDS["heads"], "zero"))
@@ -348,8 +417,22 @@ def test_a_selection_refuses_units_and_roles_that_are_not_there():
         icp.Selection.of(model, ["hook_embed[0]"], "prune", 0.5)
     with pytest.raises(icp.UnitError, match=r"role 'scale' with alpha=None"):
         icp.Selection.of(model, ["hook_embed[0]"], "scale")
-    with pytest.raises(icp.UnitError, match=r"alpha=0.5 of hook_embed\[0\] goes with the role 'scale'"):
-        icp.Choice(icp.Unit.parse("hook_embed[0]"), "prune", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("role", "alpha", "shift", "words"),
+    [
+        ("prune", 0.5, (), r"alpha=0.5 of hook_embed\[0\] goes with the role 'scale', not with 'prune'"),
+        ("keep", 0.5, (), "goes with the role 'scale', not with 'keep'"),
+        ("scale", 0.5, (1.0,), r"a shift of hook_embed\[0\] goes with the role 'prune', not with 'scale'"),
+        ("regularise", 0.0, (1.0,), "goes with the role 'prune', not with 'regularise'"),
+        ("scale", float("inf"), (), r"hook_embed\[0\] cannot be scaled by inf: give a finite alpha"),
+        ("scale", float("nan"), (), "cannot be scaled by nan: give a finite alpha"),
+    ],
+)
+def test_a_choice_refuses_constants_that_its_role_has_no_use_for(role, alpha, shift, words):
+    with pytest.raises(icp.UnitError, match=words):
+        icp.Choice(icp.Unit.parse("hook_embed[0]"), role, alpha, shift)
 
 
 @pytest.mark.parametrize(("role", "alpha"), [("prune", None), ("scale", 0.5)])
@@ -366,3 +449,25 @@ def test_the_proof_notices_a_cut_that_was_not_made(monkeypatch):
     model = BY_NAME["llama"].model()
     with pytest.raises(icp.PruneError, match="the cut copy differs from the hooked model by"):
         icp.prune(model, icp.Selection.of(model, ["blocks.0.mlp.hook_post[1]"]))
+
+
+def test_the_proof_notices_a_cut_that_is_a_millionth_off(monkeypatch):
+    import sys
+
+    module = sys.modules["icp.prune"]
+    cut = module._cut_projection
+
+    def inexact(model, choices):
+        cut(model, choices)
+        model.module.model.layers[0].mlp.down_proj.weight[:, 1] = 1e-6
+
+    monkeypatch.setattr(module, "_cut_projection", inexact)
+    model = BY_NAME["llama"].model()
+    with pytest.raises(icp.PruneError, match="the cut copy differs from the hooked model by"):
+        icp.prune(model, icp.Selection.of(model, ["blocks.0.mlp.hook_post[1]"]))
+
+
+def test_a_pruned_model_says_how_its_selection_came_about():
+    model = BY_NAME["llama"].model()
+    chosen = icp.Selection.of(model, ["blocks.0.mlp.hook_post[1]"])
+    assert icp.prune(model, chosen).selection.origin == chosen.origin == {"made": "by hand"}

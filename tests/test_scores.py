@@ -92,8 +92,8 @@ def test_harm_by_hand():
     """Right answers +2 and -2; a change of -3 turns the first wrong, +1 leaves the second right."""
     one = effects([[[-3.0, 1.0]], [[1.0, 3.0]]], clean=[2.0, -2.0], labels=[0, 1])
     assert by_unit(icp.spuriousness(one, "harm"), "S") == {name(0): 1.5, name(1): 1.5}
-    biased = effects([[[-3.0, 1.0]], [[1.0, 3.0]]], clean=[2.0, -2.0])
-    assert by_unit(icp.spuriousness(biased, "harm"), "S") == {name(0): 0.0, name(1): 0.5}
+    biased = effects([[[-3.0, 1.0]], [[1.0, 3.0]], [[-4.0, 4.0]]], clean=[2.0, -2.0])
+    assert by_unit(icp.spuriousness(biased, "harm"), "S") == {name(0): 0.0, name(1): 0.5, name(2): 0.0}
 
 
 def test_a_ranking_is_best_first_and_can_be_narrowed():
@@ -102,6 +102,30 @@ def test_a_ranking_is_best_first_and_can_be_narrowed():
     assert [str(u) for u in scores.head(2).units] == [name(1), name(3)]
     assert [str(u) for u in scores.above(2.0).units] == [name(1), name(3), name(2)]
     assert scores.head(2).by == "S"
+
+
+def test_ties_of_many_units_keep_their_order():
+    two_values = effects(np.resize([1.0, 2.0], (200, 1, 1)), property="TaskLoss()")
+    ones, twos = [name(u) for u in range(0, 200, 2)], [name(u) for u in range(1, 200, 2)]
+    assert list(map(str, icp.spuriousness(two_values).units)) == twos + ones
+    assert list(map(str, icp.damage(two_values).units)) == ones + twos
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_head_of_no_units_is_refused(count):
+    with pytest.raises(icp.IcpError, match=rf"^head\({count}\) keeps no unit: ask for at least one$"):
+        icp.spuriousness(effects([[[1.0]], [[3.0]]])).head(count)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "kept"), [(-3.0, (0, 3, 1, 2)), (-1.0, (3, 1, 2)), (0.0, (1, 2)), (np.nextafter(2.0, 3.0), ())]
+)
+def test_above_goes_by_the_column_of_the_ranking_in_its_order(threshold, kept):
+    """Damage comes least first, and neither its standard error nor its size without sign decides."""
+    rises = [[[-4.0, -2.0]], [[-1.0, 2.5]], [[2.0, 2.0]], [[-1.0, -1.0]]]
+    scores = icp.damage(effects(rises, property="TaskLoss()")).above(threshold)
+    assert [str(u) for u in scores.units] == [name(u) for u in kept]
+    assert scores.by == "damage" and list(scores.table.columns) == ["damage", "se"]
 
 
 @given(dPs, st.data())
@@ -185,6 +209,14 @@ def test_selectivity_ranks_what_stays_within_the_budget_on_every_loss(values, bu
     assert [str(u) for u in scores.units] == [name(u) for u in sorted(kept, key=lambda u: -carried[u])]
     assert by_unit(scores, "damage") == pytest.approx({name(u): spent[u] for u in kept})
     assert scores.by == "indirect_effect"
+
+
+def test_a_units_damage_comes_with_the_standard_error_of_the_loss_it_is_of():
+    cue = effects([[[1.0, 1.0]], [[1.0, 1.0]]], total=[1.0, 1.0])
+    rises = ([[[0.004, 0.01]], [[0.004, 0.01]]], [[[-0.04, 0.0]], [[0.008, 0.02]]])
+    table = icp.selectivity(cue, [effects(rise, property="TaskLoss()") for rise in rises]).table
+    np.testing.assert_allclose(table["damage"], [0.007, 0.014])
+    np.testing.assert_allclose(table["damage_se"], [0.003, 0.006])
 
 
 def test_selectivity_takes_a_ranking_and_one_cost_of_more_units():

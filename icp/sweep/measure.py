@@ -267,7 +267,7 @@ def _total(model: Model, probe: Probe, property: Property, plan: Plan, clean: to
     if paired:
         others = Probe(tuple(probe.examples[i] for i in paired)).swapped()
         layout = Layout.of(model, others.tokenize(model.tokenizer, property), plan.padding_side)
-        total[paired] = layout.clean(model, plan).cpu().numpy() - as_numpy(clean)[paired]
+        total[paired] = as_numpy(layout.clean(model, plan)) - as_numpy(clean)[paired]
     return total
 
 

@@ -71,12 +71,6 @@ class Layout:
 
     @classmethod
     def of(cls, model: Model, tokens: Tokens, side: str) -> "Layout":
-        longest = max(range(len(tokens.inputs)), key=lambda row: len(tokens.inputs[row]))
-        if model.context is not None and len(tokens.inputs[longest]) > model.context:
-            raise ProbeError(
-                f"{tokens.probe.examples[longest].text[:60]!r} has {len(tokens.inputs[longest])} tokens, "
-                f"{model.name} reads at most {model.context}: shorten it"
-            )
         batch = model.pad(tokens.inputs, side)
         bound = tokens.property.bind(tokens, model.tokenizer, model.device)
         counts = torch.bincount(bound.example, minlength=len(tokens.inputs))

@@ -147,7 +147,7 @@ def _write(path: "str | Path", files: dict[str, Any]) -> None:
 
     `zarr` itself writes from several threads, and goes on after one of them has failed.
     """
-    with writing_folder(path, MARKER) as work:
+    with writing_folder(path, MARKER, f'"{FORMAT}"') as work:
         for name, content in files.items():
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             (work / name).write_bytes(content.to_bytes())

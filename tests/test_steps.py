@@ -1,0 +1,146 @@
+"""Each step of a run leaves in its folder what its parts give, and hands the next what it was told to."""
+
+from dataclasses import replace
+
+import artefacts
+import numpy as np
+import pytest
+from helpers import BY_NAME, PAIRS, make_probe
+
+import icp
+from icp import steps
+from icp.frontier import mean_values
+
+MAX_DAMAGE = 0.2
+TEXTS = icp.Probe.from_texts(["The old doctor ran home", "It was late and she smiled", "The nurse went home early"])
+SELECTING = make_probe((PAIRS[1][::-1], ("The old nurse said that", "The old doctor said that")))
+QUIET = {"progress": False}
+
+
+def costs_of(probe):
+    return {"task": (probe, steps.loss_of(probe)), "neutral": (TEXTS, icp.NextTokenLoss())}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return BY_NAME["gpt2"].model()
+
+
+@pytest.fixture(scope="module")
+def scored(model, tmp_path_factory):
+    """The folder of a scored probe, and its ranking."""
+    folder, probe = tmp_path_factory.mktemp("run") / "scored", make_probe()
+    few = dict(candidates=20, pairs=2, max_damage=MAX_DAMAGE, dosed=2)
+    return folder, steps.score(model, probe, costs_of(probe), folder, **few, **QUIET)
+
+
+def stored(scored, name):
+    return icp.Effects.load(scored[0] / f"{name}.zarr")
+
+
+def same(effects, others):
+    """The same numbers of the same units, which a store keeps in the order of the blocks."""
+    rows = [effects.units.index(unit) for unit in others.units]
+    assert len(rows) == len(effects.units)
+    np.testing.assert_allclose(effects.dP[rows], others.dP, atol=1e-9)
+    assert [e["text"] for e in effects.header["examples"]] == [e["text"] for e in others.header["examples"]]
+
+
+def test_every_unit_is_estimated(model, scored):
+    swap = icp.Swap("counterpart")
+    same(
+        stored(scored, "estimates"),
+        icp.measure(model, make_probe(), model.units("head", "neuron"), swap, method="linear", **QUIET),
+    )
+
+
+def test_candidates_are_the_best_whose_estimated_damage_is_within_the_budget(model, scored):
+    mask = dict(reference=steps.reference_of(make_probe(), costs_of(make_probe())), method="linear", **QUIET)
+    guesses = [
+        icp.measure(model, inputs, model.units("head", "neuron"), icp.Mask("mean"), property=loss, **mask)
+        for inputs, loss in costs_of(make_probe()).values()
+    ]
+    within = icp.selectivity(stored(scored, "estimates"), guesses, MAX_DAMAGE)
+    assert 20 < len(within.units) < len(model.units("head", "neuron")), "both limits must matter"
+    assert set(stored(scored, "exact").units) == set(within.head(20).units)
+
+
+def test_candidates_are_measured_on_some_of_the_inputs(model, scored):
+    chosen, swap = stored(scored, "exact").units, icp.Swap("counterpart")
+    same(stored(scored, "exact"), icp.measure(model, make_probe().take(2), chosen, swap, **QUIET))
+    mask = dict(reference=steps.reference_of(make_probe(), costs_of(make_probe())), **QUIET)
+    for name, (inputs, loss) in costs_of(make_probe()).items():
+        cost = icp.measure(model, inputs.take(2), chosen, icp.Mask("mean"), property=loss, **mask)
+        same(stored(scored, f"cost-{name}"), cost)
+        assert stored(scored, f"cost-{name}").interventions == ["mask:mean"]
+
+
+def test_the_ranking_is_by_selectivity_within_the_budget_of_the_call(scored):
+    costs = [stored(scored, "cost-task"), stored(scored, "cost-neutral")]
+    by_hand = icp.selectivity(stored(scored, "exact"), costs, MAX_DAMAGE)
+    assert scored[1].units == by_hand.units
+    assert len(icp.selectivity(stored(scored, "exact"), costs, 0.05).units) < len(by_hand.units), "the budget matters"
+
+
+def test_the_best_units_get_a_dose_response_of_the_gap(model, scored):
+    doses = stored(scored, "doses")
+    assert set(doses.units) == set(scored[1].head(2).units)
+    assert doses.interventions == [icp.Scale(alpha).label for alpha in (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)]
+    whats = [icp.Scale(alpha) for alpha in steps.ALPHAS]
+    same(doses, icp.measure(model, make_probe().take(2), doses.units, whats, property=icp.PairGap(), **QUIET))
+
+
+def test_the_best_units_are_cut_with_means_over_all_the_inputs(model, scored):
+    folder, costs = scored[0], costs_of(SELECTING)
+    selection = steps.cut(model, SELECTING, costs, folder, max_damage=99.0, largest=3, **QUIET)
+    frontier = icp.Frontier.load(folder / "frontier.safetensors")
+    assert icp.Selection.load(folder / "selection.safetensors") == selection == frontier.select(max_damage=99.0)
+    best = steps.ranked(folder, ["task", "neutral"]).head(3).units
+    assert [choice.unit for choice in frontier.choices] == best and frontier.sizes == (0, 1, 2, 3)
+    together = icp.Probe(SELECTING.examples + SELECTING.examples + TEXTS.examples)
+    for choice, mean in zip(frontier.choices, mean_values(model, best, together)):
+        np.testing.assert_allclose(choice.shift, mean, atol=1e-12)
+    assert set(frontier.costs) == {"task", "neutral"} and frontier.origin["intervention"] == "mask:mean"
+
+
+def test_a_scored_folder_is_ranked_within_0_05_nats_unless_told_otherwise(scored):
+    ranked = [steps.ranked(scored[0], ["task", "neutral"], *budget).units for budget in ((), (0.05,), (0.02,))]
+    assert ranked[0] == ranked[1] != ranked[2]
+
+
+def test_the_reference_holds_the_pairs_and_every_costs_inputs():
+    probe = make_probe()
+    reference = steps.reference_of(probe, {"a": (TEXTS, icp.NextTokenLoss()), "b": (SELECTING, icp.TaskLoss())})
+    assert reference.examples == probe.examples + TEXTS.examples + SELECTING.examples
+
+
+def test_the_loss_of_labelled_inputs_is_of_their_answers():
+    one_without = icp.Probe((replace(make_probe().examples[0], label=None), *make_probe().examples[1:]))
+    assert steps.loss_of(make_probe()) == icp.TaskLoss(among_answers=True)
+    assert steps.loss_of(one_without) == steps.loss_of(TEXTS) == icp.NextTokenLoss()
+
+
+def test_the_report_of_a_folder_is_that_of_its_artefacts(tmp_path):
+    parts = artefacts.everything()
+    for name in ("estimates", "exact", "doses"):
+        parts[name].save(tmp_path / f"{name}.zarr")
+    parts["costs"]["neutral"].save(tmp_path / "cost-neutral.zarr")
+    parts["frontier"].save(tmp_path / "frontier.safetensors")
+    parts["selection"].save(tmp_path / "selection.safetensors")
+    parts["drivers"].save(tmp_path / "drivers.json")
+    parts["evaluations"]["held-out pairs"].save(tmp_path / "evaluation-pairs.json")
+    (tmp_path / "about.json").write_text(
+        '{"title": "Told", "summary": ["All units were ranked."], "model_name": "m", "notes": ["One seed."]}'
+    )
+    del parts["max_gap_left"]
+    parts["frontier"] = icp.Frontier.load(tmp_path / "frontier.safetensors")  # its losses come back in another order
+    parts |= {"model_name": "m", "evaluations": {"evaluation-pairs": parts["evaluations"]["held-out pairs"]}}
+    assert steps.report_of(tmp_path).html == icp.report("Told", **parts).html
+    assert steps.report_of(tmp_path, "Mine", "n").html == icp.report("Mine", **parts | {"model_name": "n"}).html
+
+
+def test_a_damaged_description_of_a_run_is_refused(tmp_path):
+    artefacts.exact().save(tmp_path / "exact.zarr")
+    (tmp_path / "about.json").write_text('{"title": "T')
+    with pytest.raises(icp.ArtefactError, match=r"about\.json is cut short or damaged \(.*\): delete it$"):
+        steps.report_of(tmp_path)
