@@ -13,6 +13,7 @@ from icp.model import Model
 from icp.probes import Example, Probe
 from icp.properties import (
     ClassProbability,
+    ErrorRate,
     LogitDifference,
     LogLikelihood,
     NextTokenLoss,
@@ -30,9 +31,10 @@ from icp.sweep.measure import measure
 from icp.units import Unit
 
 __all__ = [
-    "Affine", "ArtefactError", "Choice", "ClassProbability", "Drivers", "Effects", "Evaluation", "Example", "Frontier",
-    "IcpError", "Intervention", "LogLikelihood", "LogitDifference", "Mask", "Model", "ModelError", "NextTokenLoss",
-    "NotFiniteError", "PairGap", "Probability", "Probe", "ProbeError", "Property", "PruneError", "Report", "Scale",
-    "Scores", "Selection", "SetEffects", "Swap", "TaskLoss", "Unit", "UnitError", "damage", "drivers", "evaluate",
-    "frontier", "indirect_effect", "load", "measure", "measure_sets", "prune", "report", "selectivity", "spuriousness",
+    "Affine", "ArtefactError", "Choice", "ClassProbability", "Drivers", "Effects", "ErrorRate", "Evaluation",
+    "Example", "Frontier", "IcpError", "Intervention", "LogLikelihood", "LogitDifference", "Mask", "Model",
+    "ModelError", "NextTokenLoss", "NotFiniteError", "PairGap", "Probability", "Probe", "ProbeError", "Property",
+    "PruneError", "Report", "Scale", "Scores", "Selection", "SetEffects", "Swap", "TaskLoss", "Unit", "UnitError",
+    "damage", "drivers", "evaluate", "frontier", "indirect_effect", "load", "measure", "measure_sets", "prune",
+    "report", "selectivity", "spuriousness",
 ]  # fmt: skip

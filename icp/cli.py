@@ -25,6 +25,24 @@ class OneSentence(TyperGroup):
 
 app = typer.Typer(cls=OneSentence, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from icp import __version__
+
+        typer.echo(f"icp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+):
+    """Find the units through which a spurious cue reaches a model's answer, and cut them."""
+
+
 PARTS = ("rank", "select", "test")
 ModelArgument = Annotated[str, typer.Argument(help="'smollm2', a hub id, or a local folder.")]
 FolderArgument = Annotated[Path, typer.Argument(help="The run's folder.")]
@@ -93,6 +111,7 @@ def prune(
     model: ModelArgument,
     run: FolderArgument,
     max_damage: Annotated[float, typer.Option(help="The rise of each loss, in nats, at most.")] = 0.02,
+    alone: Annotated[float, typer.Option(help="The share of it that one unit may spend by itself.")] = 0.5,
     out: Annotated[Path | None, typer.Option(help="Where the checkpoint goes; default: pruned/ in the run.")] = None,
     quiet: Quiet = False,
 ):
@@ -107,7 +126,7 @@ def prune(
     }
     losses = {name: (probe := Probe.load(path), steps.loss_of(probe)) for name, path in sorted(watched.items())}
     loaded = icp.load(model)
-    selection = steps.cut(loaded, select, losses, run, max_damage=max_damage, progress=not quiet)
+    selection = steps.cut(loaded, select, losses, run, max_damage=max_damage, alone=alone, progress=not quiet)
     folder = icp.prune(loaded, selection).save_pretrained(out or run / "pruned")
     typer.echo(f"cut {len(selection)} units: {', '.join(map(str, selection.units))}\npruned model: {folder}")
 

@@ -2,20 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from icp.errors import ArtefactError, IcpError, ProbeError
 from icp.files import read_json, write_json
 from icp.model import Model
 from icp.probes import Probe
-from icp.properties import LogitDifference, NextTokenLoss, Property, TaskLoss
+from icp.properties import ErrorRate, LogitDifference, NextTokenLoss, Property, TaskLoss
 from icp.statistics import Clusters, mean_interval, share_interval
-from icp.sweep.plan import Layout, Plan, within_memory
+from icp.sweep.plan import clean_values
 
 if TYPE_CHECKING:
     import pandas
@@ -182,37 +180,12 @@ def evaluate(
     )
 
 
-def clean_values(model: Model, probe: Probe, property: Property) -> np.ndarray:
-    """P [example] without intervention."""
-    with model.frozen(), torch.no_grad():
-        layout = Layout.of(model, probe.tokenize(model.tokenizer, property), "right")
-        plan = Plan.default(layout, model.vocabulary_read(property))
-        clean, _ = within_memory(plan, partial(layout.clean, model))
-        return clean.double().cpu().numpy()
-
-
 def _metric(model: Model, probe: Probe, metric: str, property: Property) -> np.ndarray:
     match metric:
         case "gap":
             return np.abs(clean_values(model, probe, property) - clean_values(model, probe.swapped(), property))
         case "accuracy":
-            return _right(model, probe)
+            return 1 - clean_values(model, probe, ErrorRate())
         case "task_loss":
             return clean_values(model, probe, TaskLoss())
     return clean_values(model, probe, NextTokenLoss())
-
-
-def _right(model: Model, probe: Probe) -> np.ndarray:
-    """1 where the right answer has the largest logit among the answers."""
-    return (clean_values(model, probe, _Margin()) > 0).astype(float)
-
-
-@dataclass(frozen=True)
-class _Margin(TaskLoss):
-    """The right answer's logit less the largest of the others."""
-
-    among_answers: bool = True
-
-    def of(self, logits, targets):
-        picked = logits.gather(1, targets)
-        return picked[:, 0] - picked[:, 1:].amax(1)

@@ -180,6 +180,24 @@ class TaskLoss(Property):
 
 
 @dataclass(frozen=True)
+class ErrorRate(Property):
+    """1 where another answer has at least the logit of the right one, `answers[label]`, else 0: a share of errors.
+
+    It has no gradient, so it is measured exactly or not at all.
+    """
+
+    unit = "share"
+    reads_whole_vocabulary = False
+
+    def targets(self, tokens, example, tokenizer):
+        return TaskLoss(among_answers=True).targets(tokens, example, tokenizer)
+
+    def of(self, logits, targets):
+        picked = logits.gather(1, targets)
+        return (picked[:, 0] <= picked[:, 1:].amax(1)).to(logits.dtype)
+
+
+@dataclass(frozen=True)
 class NextTokenLoss(Property):
     """The language-modelling loss of the text itself: mean -log p(next token), in nats a token."""
 

@@ -5,7 +5,7 @@ cue as a whole pushes P; damage is positive where a loss rises. Standard errors 
 and by word (`icp.statistics`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -97,21 +97,28 @@ def damage(effects: Effects, intervention: str | None = None) -> Scores:
     )
 
 
-def selectivity(cue: Effects | Scores, cost: Effects | Sequence[Effects], max_damage: float = 0.02) -> Scores:
+def selectivity(
+    cue: Effects | Scores,
+    cost: Effects | Mapping[str, Effects],
+    max_damage: float | Mapping[str, float] = 0.02,
+) -> Scores:
     """The default ranking: largest indirect effect among units whose own damage stays within `max_damage`.
 
     `cue` holds effects of `Swap("counterpart")` (or is a ranking made from them), `cost` those of a mask on a loss, in
-    nats, or several such; `damage` is then the largest of them. Units over the budget are left out, so that a selection
-    can never contain one.
+    nats, or several such by name, every one of which must stay within its budget (`max_damage` is then one number for
+    all, or one a name). Units over the budget are left out, so that a selection can never contain one.
     """
     carried = indirect_effect(cue) if isinstance(cue, Effects) else cue
-    costs = [cost] if isinstance(cost, Effects) else list(cost)
+    costs = {"": cost} if isinstance(cost, Effects) else dict(cost)
     if not costs:
         raise IcpError(
             "selectivity needs at least one cost: measure a mask with property=TaskLoss() or NextTokenLoss()"
         )
-    table = carried.table.assign(damage=-np.inf, damage_se=np.nan)
-    for effects in costs:
+    budgets = dict(max_damage) if isinstance(max_damage, Mapping) else dict.fromkeys(costs, max_damage)
+    if set(budgets) != set(costs):
+        raise IcpError(f"max_damage names {sorted(budgets)}, the costs are {sorted(costs)}")
+    table = carried.table
+    for name, effects in costs.items():
         spent = damage(effects).table
         missing = [unit for unit in table.index if unit not in spent.index]
         if missing:
@@ -120,11 +127,10 @@ def selectivity(cue: Effects | Scores, cost: Effects | Sequence[Effects], max_da
                 "measure the cost of the same units"
             )
         spent = spent.loc[table.index]
-        larger = spent["damage"] > table["damage"]
-        table.loc[larger, "damage"], table.loc[larger, "damage_se"] = spent["damage"][larger], spent["se"][larger]
-    table = table[table["damage"] <= max_damage]
-    if table.empty:
-        raise IcpError(f"no unit's damage is within {max_damage}: raise max_damage")
+        columns = {f"damage {name}".strip(): spent["damage"], f"damage_se {name}".strip(): spent["se"]}
+        table = table.assign(**columns)[spent["damage"] <= budgets[name]]
+        if table.empty:
+            raise IcpError(f"no unit's damage {name + ' ' if name else ''}is within {budgets[name]}: raise max_damage")
     return Scores(table, carried.by)
 
 

@@ -215,7 +215,7 @@ def frontier_of(frontier: Frontier | None, selection: Selection | None, max_gap_
 
     head = ["units", "gap ± se", "gap left"]
     for name in frontier.costs:
-        head += [f"damage ± se, nats: {name}", "relative"]
+        head += [f"damage ± se, {frontier.cost_unit(name)}: {name}", "relative"]
     rows = []
     for size, r in frontier.table().astype(float).iterrows():
         row = [Cell(f"{size:,}", float(size)), Cell(with_error(r["gap"], r["gap_se"]), r["gap"])]
@@ -230,12 +230,23 @@ def frontier_of(frontier: Frontier | None, selection: Selection | None, max_gap_
     text = (
         f"Nested sets of the best units, each cut together ({origin.get('intervention', 'one intervention')}) and "
         f"measured as a set on {frontier.gap.shape[1]} pairs that the ranking has not seen. Damage is the rise of: "
-        f"{losses}."
+        f"{losses}.{_grown(origin)}"
     )
     figure = frontier_plot(frontier, selection, max_gap_left=max_gap_left)
     caption = "Bars are one standard error, over pairs for the gap and over examples for damage."
     body = [paragraph(text), plot("frontier", figure, caption), folded("The numbers", table(head, rows))]
     return Section("frontier", "Frontier", joined(body))
+
+
+def _grown(origin: Mapping[str, Any]) -> str:
+    """How the sets were chosen, where units were passed over."""
+    if "passed_over" not in origin:
+        return ""
+    over = len(origin["passed_over"])
+    return (
+        f" The sets were grown one unit at a time in the order of the ranking; {over} unit{'s' * (over != 1)} passed "
+        "over, since a loss would have left its budget or the gap would not have become smaller."
+    )
 
 
 def selected(
@@ -274,7 +285,9 @@ def selected(
         [_address(c.unit), _role(c), *(column.get(str(c.unit), "") for column in columns)] for c in selection.choices
     ]
     rule = plain(selection.origin.get("rule", {}))
-    rule += " nats" * ("max_damage" in rule)
+    if "max_damage" in rule:
+        units = set(selection.origin.get("cost_units", {"": "nats"}).values())
+        rule += f" {units.pop()}" if len(units) == 1 else ", each in the unit of its loss"
     lead = f"{len(rows)} unit{'s' * (len(rows) != 1)}" + (f", chosen on the frontier by {rule}." if rule else ".")
     body = [paragraph(lead), table(head, rows[:ROWS_SHOWN])]
     if rows[ROWS_SHOWN:]:

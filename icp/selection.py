@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,20 +111,7 @@ class Selection:
     def applied(self, model: Model, weights: str = "same") -> Iterator[None]:
         """Hook every `prune` and `scale` choice into the running model, at all positions: what `icp.prune` cuts."""
         self.require_fit(model, weights)
-        by_site: dict[str, list[Choice]] = {}
-        for choice in self.choices:
-            if choice.cuts:
-                by_site.setdefault(choice.unit.site, []).append(choice)
-        with ExitStack() as stack:
-            for name, choices in by_site.items():
-                columns, alpha, shift = constants(model, choices)
-
-                def edit(values, columns=columns, alpha=alpha, shift=shift):
-                    new = values.clone()
-                    new[:, :, columns] = values[:, :, columns] * alpha + shift
-                    return new
-
-                stack.callback(model.sites[name].hook(edit).remove)
+        with hooked(model, self.choices):
             yield
 
     def save(self, path: "str | Path") -> Path:
@@ -137,6 +124,26 @@ class Selection:
         """Read what `save` wrote; raises `ArtefactError` for a foreign, truncated or newer file."""
         choices, _, about = read_choices(path, FORMAT, VERSION)
         return cls(choices, about["binding"], about["origin"])
+
+
+@contextmanager
+def hooked(model: Model, choices: Sequence[Choice]) -> Iterator[None]:
+    """Hook these choices' cuts into the running model, at all positions."""
+    by_site: dict[str, list[Choice]] = {}
+    for choice in choices:
+        if choice.cuts:
+            by_site.setdefault(choice.unit.site, []).append(choice)
+    with ExitStack() as stack:
+        for name, mine in by_site.items():
+            columns, alpha, shift = constants(model, mine)
+
+            def edit(values, columns=columns, alpha=alpha, shift=shift):
+                new = values.clone()
+                new[:, :, columns] = torch.where(alpha == 0, shift, values[:, :, columns] * alpha + shift)
+                return new
+
+            stack.callback(model.sites[name].hook(edit).remove)
+        yield
 
 
 def constants(model: Model, choices: list[Choice]) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,7 +18,7 @@ from icp.drivers import Drivers
 from icp.effects import Effects
 from icp.errors import ArtefactError
 from icp.evaluate import Evaluation
-from icp.frontier import Frontier, frontier
+from icp.frontier import Frontier, budgets_of, frontier
 from icp.interventions import Mask, Scale, Swap
 from icp.model import Model
 from icp.probes import Probe
@@ -47,14 +47,16 @@ def score(
     kinds: tuple[str, ...] = ("head", "neuron"),
     candidates: int = 100,
     pairs: int = 24,
-    max_damage: float = 0.05,
+    inputs: int = 24,
+    max_damage: float | Mapping[str, float] = 0.05,
     dosed: int = 6,
     progress: bool = True,
 ) -> Scores:
     """Estimate every unit, measure the best `candidates` exactly on at most `pairs` pairs, and rank by selectivity.
 
     Candidates are those of largest estimated indirect effect whose estimated damage stays within `max_damage` nats on
-    every loss. The `dosed` best get a dose-response of the gap.
+    every loss (one number for all, or one a loss by name); damage is measured on at most `inputs` inputs a loss. The
+    `dosed` best get a dose-response of the gap.
     """
     folder = Path(folder)
     units = model.units(*kinds)
@@ -63,16 +65,16 @@ def score(
     estimates = measure(
         model, probe, units, Swap("counterpart"), method="linear", store=folder / "estimates.zarr", **quiet
     )
-    guesses = [
-        measure(model, inputs, units, Mask("mean"), property=loss, method="linear", **mask)
-        for inputs, loss in costs.values()
-    ]
+    guesses = {
+        name: measure(model, texts, units, Mask("mean"), property=loss, method="linear", **mask)
+        for name, (texts, loss) in costs.items()
+    }
     chosen = selectivity(estimates, guesses, max_damage).head(candidates).units
     few = probe.take(pairs)
     measure(model, few, chosen, Swap("counterpart"), store=folder / "exact.zarr", **quiet)
-    for name, (inputs, loss) in costs.items():
+    for name, (texts, loss) in costs.items():
         store = folder / f"cost-{name}.zarr"
-        measure(model, inputs.take(pairs), chosen, Mask("mean"), property=loss, store=store, **mask)
+        measure(model, texts.take(inputs), chosen, Mask("mean"), property=loss, store=store, **mask)
     ranking = ranked(folder, list(costs), max_damage)
     doses = [Scale(alpha) for alpha in ALPHAS]
     top = ranking.head(dosed).units
@@ -80,11 +82,11 @@ def score(
     return ranking
 
 
-def ranked(folder: "str | Path", costs: Sequence[str], max_damage: float = 0.05) -> Scores:
+def ranked(folder: "str | Path", costs: Sequence[str], max_damage: float | Mapping[str, float]) -> Scores:
     """The selectivity ranking of a scored folder, by the costs of these names."""
     folder = Path(folder)
     exact = Effects.load(folder / "exact.zarr")
-    return selectivity(exact, [Effects.load(folder / f"cost-{name}.zarr") for name in costs], max_damage)
+    return selectivity(exact, {name: Effects.load(folder / f"cost-{name}.zarr") for name in costs}, max_damage)
 
 
 def cut(
@@ -94,22 +96,27 @@ def cut(
     folder: "str | Path",
     *,
     max_damage: float | Mapping[str, float],
-    largest: int = 24,
+    watched: Costs | None = None,
+    alone: float = 0.5,
+    largest: int = 32,
     progress: bool = True,
 ) -> Selection:
-    """Measure nested sets of a scored folder's best units jointly, under the mean mask, and select within the budgets.
+    """Grow a set from a scored folder's `largest` best units within the budgets, measured jointly under the mean mask.
 
-    `probe` and `costs` must hold rows that the ranking has not seen. `max_damage` is in nats, for each loss. The means
-    are taken over all of these inputs together (`reference_of`).
+    `probe` and `costs` must hold rows that the ranking has not seen. `max_damage` is in nats, for each loss; a unit
+    that spends more than the share `alone` of a budget by itself is left out. `watched` are further losses that the
+    set has to keep, by which single units were not scored. The means are taken over all of the inputs of `probe` and
+    `costs` together (`reference_of`).
     """
     folder = Path(folder)
-    ranking = ranked(folder, list(costs)).head(largest)
+    every = {**costs, **(watched or {})}
+    budgets = budgets_of(max_damage, every)
+    ranking = ranked(folder, list(costs), {name: alone * budgets[name] for name in costs}).head(largest)
     _require_unseen(probe, Effects.load(folder / "exact.zarr"))
-    sizes = [size for size in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64, 96) if size <= len(ranking.units)]
-    together = dict(costs=costs, reference=reference_of(probe, costs), progress=progress)
-    measured = frontier(model, probe, ranking, Mask("mean"), sizes=sizes, **together)
+    together = dict(costs=every, reference=reference_of(probe, costs), progress=progress)
+    measured = frontier(model, probe, ranking, Mask("mean"), max_damage=budgets, **together)
     measured.save(folder / "frontier.safetensors")
-    selection = measured.select(max_damage=max_damage)
+    selection = measured.select(max_damage=budgets)
     selection.save(folder / "selection.safetensors")
     return selection
 
@@ -123,8 +130,9 @@ def _require_unseen(probe: Probe, ranked_on: Effects) -> None:
 
 
 def reference_of(probe: Probe, costs: Costs) -> Probe:
-    """The inputs over which mean masks take their means: the pairs' own and those that the losses are read on."""
-    return Probe(probe.examples + tuple(example for inputs, _ in costs.values() for example in inputs.examples))
+    """The inputs over which mean masks take their means: x and x' of the pairs, and what the losses are read on."""
+    texts = (example for inputs, _ in costs.values() for example in inputs.examples)
+    return Probe((*probe.examples, *probe.swapped().examples, *texts))
 
 
 def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Report:
@@ -157,5 +165,6 @@ def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Re
         costs={path.stem.removeprefix("cost-"): Effects.load(path) for path in sorted(folder.glob("cost-*.zarr"))},
         evaluations=evaluations,
         notes=told.get("notes", []),
+        max_gap_left=told.get("max_gap_left"),
         **artefacts,
     )

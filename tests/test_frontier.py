@@ -7,7 +7,7 @@ import pytest
 from helpers import BY_NAME, make_probe
 
 import icp
-from icp.evaluate import clean_values
+from icp.sweep.plan import clean_values
 
 RANKED = (
     "blocks.1.attn.hook_z[2]",

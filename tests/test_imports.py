@@ -13,7 +13,8 @@ ROOT = Path(icp.__file__).parent
 ORDER = """
     errors units families files tokenizing quiet numerals statistics alignment interventions sites hooks properties
     probes model embedded loading effects sweep sweep.plan sweep.donors sweep.store sweep.exact sweep.linear sweep.joint
-    sweep.measure scores audit selection frontier prune evaluate drivers plots page sections report steps demo
+    sweep.measure scores audit selection frontier prune evaluate drivers plots.style plots.units
+    plots.evidence plots page sections report steps demo
     demo.sentences demo.run cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
@@ -30,7 +31,7 @@ LATE = {
 OWNERS = {
     "transformer_lens": {"families", "model", "loading"},
     "peft": {"loading", "finetune"},
-    "plotly": {"plots"},
+    "plotly": {"plots.style", "plots.units", "plots.evidence"},
     "ray": set(),
     "typer": {"cli"},
     "zarr": {"sweep.store"},

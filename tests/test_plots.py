@@ -7,6 +7,7 @@ from artefacts import MEANS, TOTAL, UNITS, carrying, cost, doses, effects, estim
 import icp
 from icp import plots
 from icp.audit import audit
+from icp.plots.style import NEGATIVE, POSITIVE
 
 
 def traces(figure, **wanted):
@@ -19,7 +20,7 @@ def test_the_head_map_holds_every_head_at_its_block_and_index():
     np.testing.assert_allclose(heat.z, MEANS[:6].reshape(2, 3).T, atol=1e-12)
     assert heat.zmid == 0 and heat.zmin == -heat.zmax == -1.5
     assert heat.customdata[1][0] == "blocks.0.attn.hook_z[1]"
-    assert heat.colorscale[0][1] == plots.NEGATIVE and heat.colorscale[-1][1] == plots.POSITIVE
+    assert heat.colorscale[0][1] == NEGATIVE and heat.colorscale[-1][1] == POSITIVE
 
 
 def test_an_effect_towards_the_counterpart_is_positive_whichever_way_the_cue_pushes():
@@ -46,7 +47,7 @@ def test_every_neuron_is_on_the_strip_where_there_are_few():
     np.testing.assert_allclose(shown.y, MEANS[6:] * 1.1, rtol=1e-4)
     assert np.round(np.array(shown.x)).astype(int).tolist() == [0] * 4 + [1] * 4
     assert "all 8 neurons" in figure.layout.annotations[-1].text
-    colours = [plots.POSITIVE if mean > 0 else plots.NEGATIVE for mean in MEANS[6:]]
+    colours = [POSITIVE if mean > 0 else NEGATIVE for mean in MEANS[6:]]
     assert list(shown.marker.color) == colours
 
 

@@ -197,26 +197,30 @@ def test_damage_of_what_is_no_loss_is_refused(property):
 def test_selectivity_ranks_what_stays_within_the_budget_on_every_loss(values, budget):
     """`values[0]` are effects of the cue, the others of two losses; the pairs push P up."""
     cue = effects(values[0], total=[1.0, 1.0])
-    costs = [effects(v, property="NextTokenLoss()") for v in values[1:]]
-    spent = values[1:].mean(axis=(2, 3)).max(0)
-    kept = [u for u in range(len(spent)) if spent[u] <= budget]
+    costs = {cost: effects(v, property="NextTokenLoss()") for cost, v in zip("ab", values[1:])}
+    spent, budgets = values[1:].mean(axis=(2, 3)), {"a": budget, "b": 2 * budget}
+    kept = [u for u in range(len(spent[0])) if spent[0, u] <= budget and spent[1, u] <= 2 * budget]
     if not kept:
-        with pytest.raises(icp.IcpError, match="no unit's damage is within"):
-            icp.selectivity(cue, costs, max_damage=budget)
+        with pytest.raises(icp.IcpError, match=r"no unit's damage [ab] is within"):
+            icp.selectivity(cue, costs, max_damage=budgets)
         return
-    scores = icp.selectivity(cue, costs, max_damage=budget)
+    scores = icp.selectivity(cue, costs, max_damage=budgets)
     carried = values[0].mean(axis=(1, 2))
     assert [str(u) for u in scores.units] == [name(u) for u in sorted(kept, key=lambda u: -carried[u])]
-    assert by_unit(scores, "damage") == pytest.approx({name(u): spent[u] for u in kept})
+    for row, cost in enumerate("ab"):
+        assert by_unit(scores, f"damage {cost}") == pytest.approx({name(u): spent[row, u] for u in kept})
     assert scores.by == "indirect_effect"
 
 
 def test_a_units_damage_comes_with_the_standard_error_of_the_loss_it_is_of():
     cue = effects([[[1.0, 1.0]], [[1.0, 1.0]]], total=[1.0, 1.0])
     rises = ([[[0.004, 0.01]], [[0.004, 0.01]]], [[[-0.04, 0.0]], [[0.008, 0.02]]])
-    table = icp.selectivity(cue, [effects(rise, property="TaskLoss()") for rise in rises]).table
-    np.testing.assert_allclose(table["damage"], [0.007, 0.014])
-    np.testing.assert_allclose(table["damage_se"], [0.003, 0.006])
+    costs = {cost: effects(rise, property="TaskLoss()") for cost, rise in zip("ab", rises)}
+    table = icp.selectivity(cue, costs).table
+    np.testing.assert_allclose(table["damage a"], [0.007, 0.007])
+    np.testing.assert_allclose(table["damage b"], [-0.02, 0.014])
+    np.testing.assert_allclose(table["damage_se b"], [0.02, 0.006])
+    np.testing.assert_allclose(icp.selectivity(cue, costs["a"]).table["damage_se"], [0.003, 0.003])
 
 
 def test_selectivity_takes_a_ranking_and_one_cost_of_more_units():
@@ -244,6 +248,7 @@ def test_what_cannot_be_judged_says_why():
     refused("weights of shape (3,) do not broadcast", lambda: icp.spuriousness(one, lambda p, dP: np.ones(3)))
     cue = effects([[[1.0]], [[2.0]]], total=[1.0])
     refused("1 unit(s), such as blocks.0.mlp.hook_post[1], have no measured damage", lambda: icp.selectivity(cue, loss))
-    refused("selectivity needs at least one cost", lambda: icp.selectivity(cue, []))
+    refused("selectivity needs at least one cost", lambda: icp.selectivity(cue, {}))
+    refused("max_damage names ['a'], the costs are ['task']", lambda: icp.selectivity(cue, {"task": loss}, {"a": 1.0}))
     refused("no unit's damage is within 0.02: raise max_damage", lambda: icp.selectivity(cue.__class__(
         cue.dP[:1], cue.clean, cue.total, cue.header | {"units": [name(0)]}), loss))  # fmt: skip

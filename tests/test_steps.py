@@ -30,7 +30,7 @@ def model():
 def scored(model, tmp_path_factory):
     """The folder of a scored probe, and its ranking."""
     folder, probe = tmp_path_factory.mktemp("run") / "scored", make_probe()
-    few = dict(candidates=20, pairs=2, max_damage=MAX_DAMAGE, dosed=2)
+    few = dict(candidates=20, pairs=2, inputs=3, max_damage=MAX_DAMAGE, dosed=2)
     return folder, steps.score(model, probe, costs_of(probe), folder, **few, **QUIET)
 
 
@@ -56,10 +56,10 @@ def test_every_unit_is_estimated(model, scored):
 
 def test_candidates_are_the_best_whose_estimated_damage_is_within_the_budget(model, scored):
     mask = dict(reference=steps.reference_of(make_probe(), costs_of(make_probe())), method="linear", **QUIET)
-    guesses = [
-        icp.measure(model, inputs, model.units("head", "neuron"), icp.Mask("mean"), property=loss, **mask)
-        for inputs, loss in costs_of(make_probe()).values()
-    ]
+    guesses = {
+        name: icp.measure(model, inputs, model.units("head", "neuron"), icp.Mask("mean"), property=loss, **mask)
+        for name, (inputs, loss) in costs_of(make_probe()).items()
+    }
     within = icp.selectivity(stored(scored, "estimates"), guesses, MAX_DAMAGE)
     assert 20 < len(within.units) < len(model.units("head", "neuron")), "both limits must matter"
     assert set(stored(scored, "exact").units) == set(within.head(20).units)
@@ -70,13 +70,13 @@ def test_candidates_are_measured_on_some_of_the_inputs(model, scored):
     same(stored(scored, "exact"), icp.measure(model, make_probe().take(2), chosen, swap, **QUIET))
     mask = dict(reference=steps.reference_of(make_probe(), costs_of(make_probe())), **QUIET)
     for name, (inputs, loss) in costs_of(make_probe()).items():
-        cost = icp.measure(model, inputs.take(2), chosen, icp.Mask("mean"), property=loss, **mask)
+        cost = icp.measure(model, inputs.take(3), chosen, icp.Mask("mean"), property=loss, **mask)
         same(stored(scored, f"cost-{name}"), cost)
         assert stored(scored, f"cost-{name}").interventions == ["mask:mean"]
 
 
 def test_the_ranking_is_by_selectivity_within_the_budget_of_the_call(scored):
-    costs = [stored(scored, "cost-task"), stored(scored, "cost-neutral")]
+    costs = {name: stored(scored, f"cost-{name}") for name in ("task", "neutral")}
     by_hand = icp.selectivity(stored(scored, "exact"), costs, MAX_DAMAGE)
     assert scored[1].units == by_hand.units
     assert len(icp.selectivity(stored(scored, "exact"), costs, 0.05).units) < len(by_hand.units), "the budget matters"
@@ -95,23 +95,30 @@ def test_the_best_units_are_cut_with_means_over_all_the_inputs(model, scored):
     selection = steps.cut(model, SELECTING, costs, folder, max_damage=99.0, largest=3, **QUIET)
     frontier = icp.Frontier.load(folder / "frontier.safetensors")
     assert icp.Selection.load(folder / "selection.safetensors") == selection == frontier.select(max_damage=99.0)
-    best = steps.ranked(folder, ["task", "neutral"]).head(3).units
+    best = steps.ranked(folder, ["task", "neutral"], 99.0).head(3).units
     assert [choice.unit for choice in frontier.choices] == best and frontier.sizes == (0, 1, 2, 3)
-    together = icp.Probe(SELECTING.examples + SELECTING.examples + TEXTS.examples)
+    together = icp.Probe(SELECTING.balanced().examples + SELECTING.examples + TEXTS.examples)
     for choice, mean in zip(frontier.choices, mean_values(model, best, together)):
         np.testing.assert_allclose(choice.shift, mean, atol=1e-12)
     assert set(frontier.costs) == {"task", "neutral"} and frontier.origin["intervention"] == "mask:mean"
 
 
-def test_a_scored_folder_is_ranked_within_0_05_nats_unless_told_otherwise(scored):
-    ranked = [steps.ranked(scored[0], ["task", "neutral"], *budget).units for budget in ((), (0.05,), (0.02,))]
-    assert ranked[0] == ranked[1] != ranked[2]
+def test_no_unit_spends_more_than_its_share_of_a_budget(model, scored):
+    costs, budgets = costs_of(SELECTING), {"task": 0.4, "neutral": 0.8}
+    options = dict(max_damage=budgets, largest=99, **QUIET)
+    kept = {}
+    for alone in (0.1, 0.25):
+        steps.cut(model, SELECTING, costs, scored[0], alone=alone, **options)
+        kept[alone] = [choice.unit for choice in icp.Frontier.load(scored[0] / "frontier.safetensors").choices]
+        shares = {name: alone * budget for name, budget in budgets.items()}
+        assert kept[alone] == steps.ranked(scored[0], ["task", "neutral"], shares).units
+    assert set(kept[0.1]) < set(kept[0.25])
 
 
 def test_the_reference_holds_the_pairs_and_every_costs_inputs():
     probe = make_probe()
     reference = steps.reference_of(probe, {"a": (TEXTS, icp.NextTokenLoss()), "b": (SELECTING, icp.TaskLoss())})
-    assert reference.examples == probe.examples + TEXTS.examples + SELECTING.examples
+    assert reference.examples == probe.balanced().examples + TEXTS.examples + SELECTING.examples
 
 
 def test_the_loss_of_labelled_inputs_is_of_their_answers():
@@ -130,10 +137,9 @@ def test_the_report_of_a_folder_is_that_of_its_artefacts(tmp_path):
     parts["drivers"].save(tmp_path / "drivers.json")
     parts["evaluations"]["held-out pairs"].save(tmp_path / "evaluation-pairs.json")
     (tmp_path / "about.json").write_text(
-        '{"title": "Told", "summary": ["All units were ranked."], "model_name": "m", "notes": ["One seed."]}'
+        '{"title": "Told", "summary": ["All units were ranked."], "model_name": "m", "notes": ["One seed."], '
+        '"max_gap_left": 0.6}'
     )
-    del parts["max_gap_left"]
-    parts["frontier"] = icp.Frontier.load(tmp_path / "frontier.safetensors")  # its losses come back in another order
     parts |= {"model_name": "m", "evaluations": {"evaluation-pairs": parts["evaluations"]["held-out pairs"]}}
     assert steps.report_of(tmp_path).html == icp.report("Told", **parts).html
     assert steps.report_of(tmp_path, "Mine", "n").html == icp.report("Mine", **parts | {"model_name": "n"}).html

@@ -18,13 +18,20 @@ from icp.frontier import mean_values
 from icp.loading import load
 from icp.model import Model
 from icp.probes import Probe
-from icp.properties import LogitDifference, NextTokenLoss, TaskLoss
+from icp.properties import ErrorRate, LogitDifference, NextTokenLoss, TaskLoss
 from icp.prune import prune
 from icp.selection import Choice, Selection
 from icp.steps import cut, reference_of, report_of, score
 from icp.units import Unit
 
 RANDOM_CONTROLS = 5
+MAX_GAP_LEFT = 0.6
+"""The share of the gap that may be left, where the aim is to take 40% of it away."""
+MAX_NEUTRAL, MAX_NAMES, MAX_WRONG = 0.01, 0.05, 0.01
+"""Budgets of a set: the share by which the loss on neutral text may rise, the nats by which that of the right pronoun
+after a name may, and the share of names after which it may become wrong."""
+ALONE = 0.5
+"""The share of a budget that one unit may spend by itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +59,13 @@ def run_demo(folder: "str | Path" = "icp-demo", name: str = "smollm2", seed: int
         {"neutral": (quiet, NextTokenLoss()), "names": (named, TaskLoss(among_answers=True))}
         for quiet, named in zip(neutral, names)
     ]
-    score(model, pairs[0], costs[0], folder, progress=progress)
+    score(model, pairs[0], costs[0], folder, max_damage=_shares(model, neutral[0], ALONE), progress=progress)
     for part, probe in zip(("rank", "select", "test"), pairs):
         probe.save(folder / f"{part}.jsonl")
-    baseline = evaluate(model, neutral[1], ["next_token_loss"]).values[model.name]["next_token_loss"].mean()
-    budgets = {"neutral": 0.01 * float(baseline), "names": 0.1}
-    selection = cut(model, pairs[1], costs[1], folder, max_damage=budgets, progress=progress)
+    budgets = _shares(model, neutral[1], 1.0)
+    wrong = {"wrong names": (names[1], ErrorRate())}
+    options = dict(max_damage=budgets | {"wrong names": MAX_WRONG}, watched=wrong, alone=ALONE)
+    selection = cut(model, pairs[1], costs[1], folder, **options, progress=progress)
     pruned = prune(model, selection)
     pruned.save_pretrained(folder / "pruned")
 
@@ -72,11 +80,18 @@ def run_demo(folder: "str | Path" = "icp-demo", name: str = "smollm2", seed: int
         "model_name": shown,
         "summary": summary(result, selection, model),
         "notes": notes(pairs, names, neutral, budgets, seed),
+        "max_gap_left": MAX_GAP_LEFT,
     }
     with writing_file(folder / "about.json") as work:
         work.write_text(json.dumps(about, indent=1), "utf-8")
     report_of(folder).save(folder / "report.html")
     return Demo(result, about["summary"])
+
+
+def _shares(model: Model, neutral: Probe, share: float) -> dict[str, float]:
+    """A share of the budgets, in nats."""
+    baseline = evaluate(model, neutral, ["next_token_loss"]).values[model.name]["next_token_loss"].mean()
+    return {"neutral": share * MAX_NEUTRAL * float(baseline), "names": share * MAX_NAMES}
 
 
 def _evaluate(
@@ -168,7 +183,9 @@ def notes(pairs: tuple[Probe, ...], names: tuple[Probe, ...], neutral: tuple[Pro
         f"Rank / select / report (seed {seed}): {sizes}. No template, occupation, name or sentence is in two of them.",
         "Errors and intervals are clustered by template and by word: sentences that share one are not independent.",
         f"Budgets on the selecting split: loss on neutral sentences at most {budgets['neutral']:.3f} nats a token up "
-        f"(1%), loss of the right pronoun after a name at most {budgets['names']} nats up.",
+        f"(1%), loss of the right pronoun after a name at most {budgets['names']} nats up, wrong pronouns "
+        f"after a name at most {MAX_WRONG:.0%} more. The set grows one unit at a time in the order of the ranking. "
+        f"A unit that spends more than {ALONE:.0%} of a budget by itself is not a candidate.",
         "Masks are mean masks, one vector a unit, the mean over all tokens of the selecting split, folded into "
         "biases. Controls are cut in the same way and matched in kind: as many heads for heads, neurons for neurons.",
         "The weights were dequantised from a 4-bit file, so figures differ from those of the original checkpoint.",

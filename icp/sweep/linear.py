@@ -42,6 +42,8 @@ def linear_batches(
         with torch.enable_grad(), captured(mine, values, differentiable=True):
             p = layout.value(model, examples)
             total = p.sum()
+        if not p.requires_grad:
+            raise IcpError(f"{layout.tokens.property.label} has no gradient, so no first-order estimate: use 'exact'")
         texts = [layout.tokens.probe.examples[e].text for e in examples.tolist()]
         require_finite(p.detach(), lambda i, texts=texts: repr(texts[i]))
         gradients = dict(zip(values, torch.autograd.grad(total, list(values.values()))))

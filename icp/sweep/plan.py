@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -12,8 +13,8 @@ from torch import Tensor
 from icp.errors import NotFiniteError, ProbeError
 from icp.hooks import Reads
 from icp.model import Batch, Model
-from icp.probes import Tokens
-from icp.properties import Bound
+from icp.probes import Probe, Tokens
+from icp.properties import Bound, Property
 
 Positions = str | tuple[int, int | None]
 T = TypeVar("T")
@@ -126,6 +127,15 @@ class Layout:
         clean = torch.cat(parts)
         require_finite(clean, lambda i: f"{self.tokens.probe.examples[i].text!r} without intervention")
         return clean
+
+
+def clean_values(model: Model, probe: Probe, property: Property) -> Float[np.ndarray, " example"]:
+    """P of every example, under whatever hooks are installed."""
+    with model.frozen(), torch.no_grad():
+        layout = Layout.of(model, probe.tokenize(model.tokenizer, property), "right")
+        plan = Plan.default(layout, model.vocabulary_read(property))
+        clean, _ = within_memory(plan, partial(layout.clean, model))
+        return clean.double().cpu().numpy()
 
 
 def as_numpy(values: Tensor) -> np.ndarray:
