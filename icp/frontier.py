@@ -242,6 +242,12 @@ def frontier(
         budgets = budgets_of(max_damage, costs)
         bar = tqdm(choices, unit="unit", desc="frontier", disable=not progress, leave=False)
         measured, passed_over = _grown(bar, gap_of, loss_of, budgets)
+        if len(measured) == 1:
+            unit, why = next(iter(passed_over.items()))
+            raise IcpError(
+                f"none of the {len(passed_over)} ranked units can be cut within the budget ({unit}: {why}): "
+                "allow more damage, or rank other units"
+            )
         kept = {choice.unit for choice in measured[-1].members}
         scores = [score for choice, score in zip(choices, scores) if choice.unit in kept]
         choices = measured[-1].members

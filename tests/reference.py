@@ -252,6 +252,10 @@ def p_of(what: icp.Property, logits: Tensor, ids: list[int], example: icp.Exampl
             scored = range(len(ids) - len(answers[answer]), len(ids))
             assert [ids[p] for p in scored] == answers[answer]
             return float(sum(log_p[p - 1, ids[p]] for p in scored))
+        case icp.ErrorRate():
+            there = logits[-1, [ids[0] for ids in answers]]
+            right = there[example.label]
+            return float(any(right <= other for i, other in enumerate(there) if i != example.label))
         case icp.TaskLoss():
             return -float(log_p[-1, answers[example.label][0]])
         case icp.NextTokenLoss():

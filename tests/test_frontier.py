@@ -87,7 +87,68 @@ def test_a_frontier_says_what_was_measured(model, probe):
         "property": "LogitDifference()",
         "pairs": 4,
         "costs": {"neutral": "NextTokenLoss() on 1 inputs"},
+        "cost_units": {"neutral": "nats per token"},
     }
+
+
+def grown_by_hand(model, probe, mask, costs, budgets):
+    """The same growth in a loop over whole sets, each measured from nothing."""
+
+    def gap(units):
+        one, other = (icp.measure_sets(model, p, [units], mask, **options) for p in (probe, probe.swapped()))
+        return np.abs(one.clean + one.dP[0] - other.clean - other.dP[0]).mean()
+
+    options, kept, over = dict(reference=probe, progress=False), [], {}
+    for unit in RANKED:
+        rises = {
+            name: icp.measure_sets(model, texts, [[*kept, unit]], mask, property=loss, **options).dP.mean()
+            for name, (texts, loss) in costs.items()
+        }
+        if gap([*kept, unit]) >= gap(kept):
+            over[unit] = "the gap becomes no smaller"
+        elif too_far := [name for name, rise in rises.items() if rise > budgets[name]]:
+            over[unit] = f"{too_far[0]!r} would rise too far"
+        else:
+            kept.append(unit)
+    return kept, over
+
+
+@pytest.mark.parametrize("task", [-0.05, 0.0, 9.0])
+@pytest.mark.parametrize("mask", MASKS, ids=lambda m: m.label)
+def test_within_budgets_a_set_grows_as_in_a_loop(model, probe, mask, task):
+    texts = icp.Probe.from_texts(["The old doctor ran", "It was late and the nurse laughed quickly"])
+    costs = {"task": (probe, icp.TaskLoss()), "text": (texts, icp.NextTokenLoss())}
+    budgets = {"task": task, "text": 0.05}
+    kept, over = grown_by_hand(model, probe, mask, costs, budgets)
+    if not kept:
+        with pytest.raises(icp.IcpError, match="none of the 5 ranked units can be cut within the budget"):
+            measured(model, probe, mask, costs=costs, max_damage=budgets)
+        return
+    frontier = measured(model, probe, mask, costs=costs, max_damage=budgets)
+    assert [str(choice.unit) for choice in frontier.choices] == kept
+    assert frontier.origin["passed_over"] == over and frontier.origin["max_damage"] == budgets
+    assert frontier.sizes == tuple(range(len(kept) + 1))
+    assert frontier.scores == tuple(5.0 - RANKED.index(unit) for unit in kept)
+    again = measured(model, probe, mask, scores(kept), costs=costs, sizes=range(len(kept) + 1))
+    np.testing.assert_allclose(frontier.gap, again.gap, atol=1e-12)
+    for name in costs:
+        np.testing.assert_allclose(frontier.costs[name], again.costs[name], atol=1e-12)
+        assert frontier.damage(name).mean(1)[1:].max() <= budgets[name]
+
+
+def test_growth_passes_over_some_and_keeps_some(model, probe):
+    """The cases above hold both, or they would show little."""
+    costs = {"task": (probe, icp.TaskLoss())}
+    found = [grown_by_hand(model, probe, mask, costs, {"task": 0.0}) for mask in MASKS]
+    reasons = {why for _, over in found for why in over.values()}
+    assert len(reasons) == 2 and any(kept for kept, _ in found)
+
+
+def test_sizes_and_budgets_exclude_each_other(model, probe):
+    with pytest.raises(icp.IcpError, match=r"sizes=\(1, 2\) and max_damage=0.1 say two things"):
+        measured(model, probe, icp.Mask(), sizes=[1, 2], max_damage=0.1)
+    with pytest.raises(icp.IcpError, match=r"max_damage names \['other'\], the measured losses are \['task'\]"):
+        measured(model, probe, icp.Mask(), max_damage={"other": 0.1})
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(1, (0, 1)), (2, (0, 1, 2)), (4, (0, 1, 2, 4)), (5, (0, 1, 2, 4, 5))])

@@ -193,6 +193,12 @@ def test_inference_mode_is_refused_in_a_sentence():
         icp.measure(BY_NAME["gpt2"].model(), make_probe(), ["hook_embed[0]"], icp.Mask(), method="linear", **QUIET)
 
 
+def test_what_has_no_gradient_has_no_estimate():
+    call = dict(property=icp.ErrorRate(), **QUIET)
+    with pytest.raises(icp.IcpError, match=r"ErrorRate\(\) has no gradient, so no first-order estimate: use 'exact'"):
+        icp.measure(BY_NAME["gpt2"].model(), make_probe(), ["hook_embed[0]"], icp.Mask(), method="linear", **call)
+
+
 def test_what_is_not_affine_has_no_estimate():
     class Squared(icp.Intervention):
         label = "squared"

@@ -343,6 +343,18 @@ def test_properties_equal_their_definition_on_all_logits(name, property, positio
     assert np.abs(joint.dP - np.array(sets)).max() < 1e-9
 
 
+@pytest.mark.parametrize("name", FULL)
+def test_an_error_rate_is_counted_on_all_logits(name):
+    case = BY_NAME[name]
+    module, units = case.module(), [*some_units(case)[::2], "hook_embed[3]"]
+    whats = [icp.Mask("zero"), icp.Scale(-9.0), icp.Swap("counterpart")]
+    naive = Naive(Plain(module), make_tokenizer(), make_probe(), icp.ErrorRate(), partners=PARTNERS)
+    model = icp.load(module, make_tokenizer())
+    got = icp.measure(model, make_probe(), units, whats, property=icp.ErrorRate(), progress=False)
+    assert np.array_equal(got.dP, naive.dP(units, whats)) and np.array_equal(got.clean, naive.clean)
+    assert {0.0, 1.0} == set(got.clean) and {-1.0, 0.0, 1.0} == set(got.dP.flat)
+
+
 def _longer(property, partners, by=1):
     """Partners of texts that have a continuation of `by` tokens, the same on both sides."""
     if not isinstance(property, icp.LogLikelihood):

@@ -145,7 +145,7 @@ def test_a_set_whose_units_overlap_names_both(model, probe, members):
 
 
 class Infinite(icp.Intervention):
-    def replace(self, values):
+    def replace(self, values, where):
         return values + float("inf")
 
 

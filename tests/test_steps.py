@@ -92,13 +92,16 @@ def test_the_best_units_get_a_dose_response_of_the_gap(model, scored):
 
 def test_the_best_units_are_cut_with_means_over_all_the_inputs(model, scored):
     folder, costs = scored[0], costs_of(SELECTING)
-    selection = steps.cut(model, SELECTING, costs, folder, max_damage=99.0, largest=3, **QUIET)
+    selection = steps.cut(model, SELECTING, costs, folder, max_damage=99.0, largest=8, **QUIET)
     frontier = icp.Frontier.load(folder / "frontier.safetensors")
-    assert icp.Selection.load(folder / "selection.safetensors") == selection == frontier.select(max_damage=99.0)
-    best = steps.ranked(folder, ["task", "neutral"], 99.0).head(3).units
-    assert [choice.unit for choice in frontier.choices] == best and frontier.sizes == (0, 1, 2, 3)
+    assert icp.Selection.load(folder / "selection.safetensors") == selection
+    assert selection == frontier.select(max_damage={"task": 99.0, "neutral": 99.0})
+    best = steps.ranked(folder, ["task", "neutral"], 99.0).head(8).units
+    passed_over = frontier.origin["passed_over"]
+    chosen = [unit for unit in best if str(unit) not in passed_over]
+    assert [choice.unit for choice in frontier.choices] == chosen and len(chosen) + len(passed_over) == 8
     together = icp.Probe(SELECTING.balanced().examples + SELECTING.examples + TEXTS.examples)
-    for choice, mean in zip(frontier.choices, mean_values(model, best, together)):
+    for choice, mean in zip(frontier.choices, mean_values(model, chosen, together)):
         np.testing.assert_allclose(choice.shift, mean, atol=1e-12)
     assert set(frontier.costs) == {"task", "neutral"} and frontier.origin["intervention"] == "mask:mean"
 
@@ -106,13 +109,25 @@ def test_the_best_units_are_cut_with_means_over_all_the_inputs(model, scored):
 def test_no_unit_spends_more_than_its_share_of_a_budget(model, scored):
     costs, budgets = costs_of(SELECTING), {"task": 0.4, "neutral": 0.8}
     options = dict(max_damage=budgets, largest=99, **QUIET)
-    kept = {}
+    tried = {}
     for alone in (0.1, 0.25):
         steps.cut(model, SELECTING, costs, scored[0], alone=alone, **options)
-        kept[alone] = [choice.unit for choice in icp.Frontier.load(scored[0] / "frontier.safetensors").choices]
+        frontier = icp.Frontier.load(scored[0] / "frontier.safetensors")
+        tried[alone] = {str(choice.unit) for choice in frontier.choices} | set(frontier.origin["passed_over"])
         shares = {name: alone * budget for name, budget in budgets.items()}
-        assert kept[alone] == steps.ranked(scored[0], ["task", "neutral"], shares).units
-    assert set(kept[0.1]) < set(kept[0.25])
+        assert tried[alone] == set(map(str, steps.ranked(scored[0], ["task", "neutral"], shares).units))
+    assert tried[0.1] < tried[0.25]
+
+
+def test_a_watched_loss_limits_the_set_and_not_the_single_units(model, scored):
+    costs, wrong = costs_of(SELECTING), {"wrong": (make_probe(), icp.ErrorRate())}
+    options = dict(max_damage={"task": 99.0, "neutral": 99.0, "wrong": 0.0}, watched=wrong, largest=12, **QUIET)
+    steps.cut(model, SELECTING, costs, scored[0], **options)
+    frontier = icp.Frontier.load(scored[0] / "frontier.safetensors")
+    assert list(frontier.costs) == ["task", "neutral", "wrong"] and frontier.cost_unit("wrong") == "share"
+    assert frontier.damage("wrong").mean(1).max() <= 0
+    with pytest.raises(icp.IcpError, match=r"max_damage names .*, the measured losses are .*'wrong'"):
+        steps.cut(model, SELECTING, costs, scored[0], max_damage={"task": 1.0, "neutral": 1.0}, watched=wrong, **QUIET)
 
 
 def test_the_reference_holds_the_pairs_and_every_costs_inputs():
