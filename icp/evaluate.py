@@ -11,7 +11,7 @@ from icp.errors import ArtefactError, IcpError, ProbeError
 from icp.files import read_json, write_json
 from icp.model import Model
 from icp.probes import Probe
-from icp.properties import ErrorRate, LogitDifference, NextTokenLoss, Property, TaskLoss
+from icp.properties import ErrorRate, LogitDifference, NextTokenLoss, Property, TaskLoss, require_label
 from icp.statistics import Clusters, mean_interval, share_interval
 from icp.sweep.plan import clean_values
 
@@ -34,9 +34,9 @@ class Inputs:
 class Evaluation:
     """`values[model][metric]` holds one number an example, so that models can be compared example by example.
 
-    `inputs` says on what each metric was measured, and `bindings` which model each name stands for. Both may be left
-    out of an evaluation made by hand; its examples then count as independent. `a | b` joins evaluations of other
-    models on the same inputs, or of the same models by other metrics.
+    `inputs` says on what each metric was measured, and `bindings` which model each name stands for (less whatever hooks
+    were on it). Both may be left out of an evaluation made by hand; its examples then count as independent. `a | b`
+    joins evaluations of other models on the same inputs, or of the same models by other metrics.
     """
 
     values: dict[str, dict[str, np.ndarray]]
@@ -62,12 +62,18 @@ class Evaluation:
                 )
         values = {model: dict(metrics) for model, metrics in self.values.items()}
         for model, metrics in other.values.items():
-            if self.bindings.get(model) != other.bindings.get(model, self.bindings.get(model)) and model in values:
+            bound = {repr(one.bindings[model]) for one in (self, other) if model in one.bindings}
+            if model in values and len(bound) > 1:
                 raise ArtefactError(f"{model!r} is another model there: evaluate it under another name")
             if twice := sorted(set(values.get(model, ())) & set(metrics)):
                 raise ArtefactError(f"{twice[0]!r} of {model!r} is in both evaluations: join it once")
             values[model] = values.get(model, {}) | metrics
         return Evaluation(values, self.inputs | other.inputs, self.bindings | other.bindings)
+
+    @property
+    def metrics(self) -> list[str]:
+        """Every metric of any model."""
+        return list(dict.fromkeys(metric for metrics in self.values.values() for metric in metrics))
 
     def table(self, level: float = 0.95) -> "pandas.DataFrame":
         """One row a model and metric: the mean over examples, its interval (Wilson's for accuracy), and the count.
@@ -84,10 +90,10 @@ class Evaluation:
         return pandas.DataFrame(rows).set_index(["metric", "model"]).sort_index(sort_remaining=False)
 
     def change(self, before: str, after: str, level: float = 0.95) -> "pandas.DataFrame":
-        """One row a metric: the mean paired difference after - before, its interval, and it relative to before.
+        """One row a metric that both have: the mean paired difference after - before, its interval, and it relative.
 
         The interval is t's; for accuracy it joins the Wilson intervals of the shares that became right and that became
-        wrong, which is cautious and has a width even where no example changed. Both are clustered by template and word.
+        wrong, and so has a width even where no example changed. Both are clustered by template and word.
         """
         import pandas
 
@@ -97,10 +103,12 @@ class Evaluation:
         rows: dict[str, dict[str, float]] = {}
         for metric, old in self.values[before].items():
             if metric not in self.values[after]:
-                raise IcpError(f"{metric!r} was measured for {before!r} and not for {after!r}: evaluate both by it")
+                continue
             difference = self.values[after][metric] - old
             rows[metric] = self._interval(metric, difference, level, change=True)
             rows[metric]["relative"] = rows[metric]["mean"] / old.mean() if old.mean() else float("nan")
+        if not rows:
+            raise IcpError(f"no metric was measured for both {before!r} and {after!r}: evaluate both by the same")
         return pandas.DataFrame(rows).T.rename_axis("metric")
 
     def _interval(self, metric: str, values: np.ndarray, level: float, change: bool = False) -> dict[str, float]:
@@ -136,7 +144,7 @@ class Evaluation:
                 dict(stored["bindings"]),
             )
         except (KeyError, AttributeError, TypeError, ValueError) as error:
-            raise ArtefactError(f"{path} is damaged ({error!r}): evaluate again") from error
+            raise ArtefactError(f"{path} is damaged ({error!r}): evaluate again, or delete it") from error
 
 
 def _stored_inputs(told: dict[str, Any]) -> Inputs:
@@ -173,9 +181,13 @@ def evaluate(
     if unknown:
         raise IcpError(f"unknown metric {unknown[0]!r}: use one of {', '.join(METRICS)}")
     property = LogitDifference() if property is None else property
+    require_label(property, stored=True)
     return Evaluation(
         {n: {metric: _metric(m, probe, metric, property) for metric in metrics} for n, m in named.items()},
-        {metric: Inputs(f"{probe.digest} {property.label}", probe.clusters) for metric in metrics},
+        {
+            metric: Inputs(f"{probe.digest} {property.label if metric == 'gap' else metric}", probe.clusters)
+            for metric in metrics
+        },
         {n: m.binding for n, m in named.items()},
     )
 

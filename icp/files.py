@@ -85,7 +85,9 @@ def read_json(path: "str | Path", kind: str, version: int) -> dict[str, Any]:
         held = stored.get("format", "something else") if isinstance(stored, dict) else "something else"
         raise ArtefactError(f"{path} holds {held!r}, not {kind!r}")
     if stored.get("version") != version:
-        raise ArtefactError(f"{path} has version {stored.get('version')}, this icp reads version {version}")
+        raise ArtefactError(
+            f"{path} has version {stored.get('version')}, this icp reads version {version}: make it again, or delete it"
+        )
     return stored
 
 

@@ -15,7 +15,7 @@ from icp.interventions import Affine, Intervention, MeanDonor
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, Property, TaskLoss
-from icp.scores import Scores
+from icp.scores import Scores, budgets_of
 from icp.selection import Choice, Selection, hooked, read_choices, write_choices
 from icp.statistics import Clusters, standard_error
 from icp.sweep.donors import Means, ReadsNothing, needed_sites
@@ -31,13 +31,15 @@ FORMAT, VERSION = "icp-frontier", 2
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
-    """Sets of the first `sizes[s]` units of a ranking, each measured as a set on rows held out from the ranking.
+    """Sets of the first `sizes[s]` of `choices`, each measured as a set on rows held out from the ranking.
 
-    `gap` [size, pair] is P(x) - P(x') under the intervention; `costs[name]` [size, example] is a loss, in nats,
-    or a share of errors.
-    Size 0, no intervention, comes first. `choices` are the ranked units with the constants that cutting them needs.
-    `clusters` are the templates and words of the pairs and, by name, of the costs' examples; where they are not given,
-    standard errors take examples as independent.
+    A set that was grown within budgets was also chosen on these rows, so that its curve flatters it: what it is worth
+    is measured on others.
+
+    `gap` [size, pair] is P(x) - P(x') under the intervention; `costs[name]` [size, example] is a loss, in nats, or a
+    share of errors. Size 0, no intervention, comes first. `choices` are the units with the constants that cutting them
+    needs. `clusters` are the templates and words of the pairs and, by name, of the costs' examples; where they are not
+    given, standard errors take examples as independent.
     """
 
     sizes: tuple[int, ...]
@@ -197,7 +199,7 @@ def frontier(
     The sets are the first `sizes` units of the ranking (default: 1, 2, 4, ... and all). With `max_damage`, by which
     each loss may rise in its own unit (one number, or one a loss by name), the set is grown instead, one unit at a time
     in the order of the ranking: a unit with which a loss would rise by more, or the gap become no smaller, is passed
-    over, and `origin["passed_over"]` says why.
+    over, and `origin["passed_over"]` says why. Such a set was chosen on these very rows: measure it on others.
     """
     affine = intervention.as_affine()
     if affine is None or affine.donor not in (None, MeanDonor()):
@@ -304,15 +306,6 @@ def _sizes(sizes: Sequence[int] | None, count: int) -> tuple[int, ...]:
     if not 0 < sizes[-1] <= count or sizes[0] < 0:
         raise IcpError(f"sizes go from 1 to the {count} ranked units, got {sizes[1:]}")
     return sizes
-
-
-def budgets_of(max_damage: float | Mapping[str, float], losses: Iterable[str]) -> dict[str, float]:
-    """One budget a loss, in its unit; raises `IcpError` where the names are others."""
-    losses = list(losses)
-    budgets = dict(max_damage) if isinstance(max_damage, Mapping) else dict.fromkeys(losses, max_damage)
-    if set(budgets) != set(losses):
-        raise IcpError(f"max_damage names {sorted(budgets)}, the measured losses are {sorted(losses)}")
-    return {name: float(budgets[name]) for name in losses}
 
 
 def _choices(model: Model, units: list[Unit], affine: Affine, reference: Probe) -> tuple[Choice, ...]:

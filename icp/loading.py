@@ -131,7 +131,12 @@ def _merged(module: Any) -> nn.Module:
     enabled = module.get_model_status().enabled
     if enabled == "irregular":
         raise ModelError("some of this peft model's adapters are switched off and some are on: switch all of them")
-    return copied(module).merge_and_unload() if enabled else copied(module).unload()
+    base = copied(module)
+    if enabled:
+        return base.merge_and_unload()
+    if module.get_model_status().merged_adapters:
+        base.unmerge_adapter()
+    return base.unload()
 
 
 def check(model: Model) -> None:

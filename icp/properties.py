@@ -5,14 +5,14 @@ Every P here is a weighted sum, over the logits it reads, of one small function 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from icp.errors import ProbeError
+from icp.errors import IcpError, ProbeError
 from icp.tokenizing import continued
 
 if TYPE_CHECKING:
@@ -194,7 +194,8 @@ class ErrorRate(Property):
 
     def of(self, logits, targets):
         picked = logits.gather(1, targets)
-        return (picked[:, 0] <= picked[:, 1:].amax(1)).to(logits.dtype)
+        wrong = (picked[:, 0] <= picked[:, 1:].amax(1)).to(logits.dtype)
+        return torch.where(picked.isfinite().all(1), wrong, torch.nan)
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,29 @@ class PairGap(Property):
 
     def of(self, logits, targets):
         return self.of_property.of(logits, targets)
+
+
+def require_single(property: Property) -> None:
+    """Raise `IcpError` for a property of two runs where only one is made."""
+    if isinstance(property, PairGap):
+        raise IcpError(
+            f"{property.label} is read off two runs, which only icp.measure makes: pass {property.of_property.label}"
+        )
+
+
+def require_label(named: Any, stored: bool) -> None:
+    """Raise `IcpError` where the label of a class of the user's own may be another's, or changes from run to run.
+
+    `named` is a property or an intervention.
+    """
+    if isinstance(named, PairGap):
+        return require_label(named.of_property, stored)
+    own = {"label", "__dataclass_fields__"} & set(vars(type(named)))
+    if not own and (stored or is_dataclass(named)):
+        raise IcpError(
+            f"{type(named).__name__} is not a dataclass of its own, so that its label {named.label!r} may not tell it "
+            "from another: decorate it with @dataclass(frozen=True), or give it a label"
+        )
 
 
 def _log_probability(logits: Tensor, targets: Tensor) -> Tensor:

@@ -5,8 +5,10 @@ cue as a whole pushes P; damage is positive where a loss rises. Standard errors 
 and by word (`icp.statistics`).
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -114,10 +116,7 @@ def selectivity(
         raise IcpError(
             "selectivity needs at least one cost: measure a mask with property=TaskLoss() or NextTokenLoss()"
         )
-    budgets = dict(max_damage) if isinstance(max_damage, Mapping) else dict.fromkeys(costs, max_damage)
-    if set(budgets) != set(costs):
-        raise IcpError(f"max_damage names {sorted(budgets)}, the costs are {sorted(costs)}")
-    table = carried.table
+    budgets, table = budgets_of(max_damage, costs), carried.table
     for name, effects in costs.items():
         spent = damage(effects).table
         missing = [unit for unit in table.index if unit not in spent.index]
@@ -132,6 +131,20 @@ def selectivity(
         if table.empty:
             raise IcpError(f"no unit's damage {name + ' ' if name else ''}is within {budgets[name]}: raise max_damage")
     return Scores(table, carried.by)
+
+
+def budgets_of(max_damage: float | Mapping[str, float], losses: Iterable[str]) -> dict[str, float]:
+    """One budget a loss, in its unit; raises `IcpError` where the names are others, or a budget is no number."""
+    losses = list(losses)
+    if not losses:
+        raise IcpError(f"max_damage={max_damage} without a loss limits nothing: give costs")
+    budgets = dict(max_damage) if isinstance(max_damage, Mapping) else dict.fromkeys(losses, max_damage)
+    if set(budgets) != set(losses):
+        raise IcpError(f"max_damage names {sorted(budgets)}, the losses are {sorted(losses)}")
+    for name, budget in budgets.items():
+        if not isinstance(budget, Real) or math.isnan(budget):
+            raise IcpError(f"max_damage of {name!r} is {budget!r}: give a number")
+    return {name: float(budgets[name]) for name in losses}
 
 
 def _weights(effects: Effects, weights: Weights) -> np.ndarray:

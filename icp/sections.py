@@ -79,8 +79,9 @@ def _evaluation_table(evaluations: Mapping[str, Evaluation], unit_of_P: str) -> 
 
     rows: list[list[Any]] = []
     for section, evaluation in evaluations.items():
-        first, *_ = evaluation.values
-        for metric, values in evaluation.values[first].items():
+        for metric in evaluation.metrics:
+            first = next(model for model, metrics in evaluation.values.items() if metric in metrics)
+            values = evaluation.values[first][metric]
             unit, share = METRIC_UNITS.get(metric, unit_of_P), metric == "accuracy"
             where = f": {section}" if len(evaluations) > 1 else ""
             rows.append([f"{METRICS.get(metric, metric)}, {unit}{where} (n = {len(values)})"])
@@ -244,8 +245,10 @@ def _grown(origin: Mapping[str, Any]) -> str:
         return ""
     over = len(origin["passed_over"])
     return (
-        f" The sets were grown one unit at a time in the order of the ranking; {over} unit{'s' * (over != 1)} passed "
-        "over, since a loss would have left its budget or the gap would not have become smaller."
+        f" The sets were grown one unit at a time in the order of the ranking; {over} unit{'s' * (over != 1)} "
+        f"{'were' if over != 1 else 'was'} passed over, since a loss would have left its budget or the gap would not "
+        "have become smaller. So they were chosen on these very rows, and their curve flatters them: what the "
+        "chosen set is worth is measured on other rows."
     )
 
 

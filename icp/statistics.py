@@ -49,7 +49,12 @@ def standard_error(
 def _variance(
     around: Float[np.ndarray, "*batch example"], codes: Int[np.ndarray, " example"]
 ) -> np.ndarray | np.floating:
-    """The variance of the mean clustered one way, with the small-sample factor G / (G - 1)."""
+    """The variance of the mean clustered one way, with the small-sample factor G / (G - 1).
+
+    Where all examples share one cluster each counts by itself, as in `clusters_of`.
+    """
+    if (codes == codes[0]).all():
+        codes = np.arange(len(codes))
     order = np.argsort(codes, kind="stable")
     first = np.flatnonzero(np.diff(codes[order], prepend=codes[order[0]] - 1))
     sums = np.add.reduceat(around[..., order], first, axis=-1)
@@ -67,9 +72,17 @@ def mean_interval(
     from scipy.stats import t
 
     mean, error = float(values.mean()), float(standard_error(values, clusters))
-    groups = len(values) if clusters is None else min(len(np.unique(codes)) for codes in clusters.T)
+    groups = _fewest(len(values), clusters)
     half = float(t.ppf(0.5 + level / 2, groups - 1)) * error if groups > 1 else float("nan")
     return {"mean": mean, "low": mean - half, "high": mean + half, "n": len(values)}
+
+
+def _fewest(count: int, clusters: Clusters | None) -> int:
+    """How many templates there are, or words where these are fewer; examples alone count each."""
+    if clusters is None:
+        return count
+    kinds = [len(np.unique(codes)) for codes in clusters.T]
+    return min((kind for kind in kinds if kind > 1), default=count)
 
 
 def share_interval(
@@ -77,16 +90,27 @@ def share_interval(
 ) -> dict[str, float]:
     """A share of zeros and ones with its Wilson interval, which stays between 0 and 1 and has a width at both ends.
 
-    Clusters lower the count to the effective one, which has the clustered variance; where all examples agree nothing
-    shows how they cluster, and the count stays. Formula: Wilson (1927).
+    Clusters lower the count to the effective one, which has the clustered variance, and take t's quantile with the
+    degrees of freedom of `mean_interval`. Where all examples agree nothing shows how they cluster, and the worst case
+    is taken: as many independent ones as there are templates, or words where these are fewer. Formula: Wilson (1927).
     """
-    from scipy.stats import norm
+    from scipy.stats import norm, t
 
     share, count = float(right.mean()), float(len(right))
-    if clusters is not None and 0 < share < 1:
-        spread = share * (1 - share)
-        count = 1 + spread / max(spread / (count - 1), float(standard_error(right, clusters)) ** 2)
     z = float(norm.ppf(0.5 + level / 2))
+    if clusters is not None:
+        groups = _fewest(len(right), clusters)
+        z = float(t.ppf(0.5 + level / 2, groups - 1)) if groups > 1 else float("nan")
+        spread = share * (1 - share)
+        if spread:
+            count = 1 + spread / max(spread / (count - 1), float(standard_error(right, clusters)) ** 2)
+        else:
+            count = float(groups)
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return {"mean": share, "low": float(max(0, middle - half)), "high": float(min(1, middle + half)), "n": len(right)}
+    return {
+        "mean": share,
+        "low": float(np.maximum(0, middle - half)),
+        "high": float(np.minimum(1, middle + half)),
+        "n": len(right),
+    }

@@ -16,15 +16,15 @@ from pathlib import Path
 
 from icp.drivers import Drivers
 from icp.effects import Effects
-from icp.errors import ArtefactError
+from icp.errors import ArtefactError, IcpError
 from icp.evaluate import Evaluation
-from icp.frontier import Frontier, budgets_of, frontier
+from icp.frontier import Frontier, frontier
 from icp.interventions import Mask, Scale, Swap
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import NextTokenLoss, PairGap, Property, TaskLoss
 from icp.report import Report, report
-from icp.scores import Scores, selectivity
+from icp.scores import Scores, budgets_of, selectivity
 from icp.selection import Selection
 from icp.sweep.measure import measure
 
@@ -103,30 +103,39 @@ def cut(
 ) -> Selection:
     """Grow a set from a scored folder's `largest` best units within the budgets, measured jointly under the mean mask.
 
-    `probe` and `costs` must hold rows that the ranking has not seen. `max_damage` is in nats, for each loss; a unit
+    `probe` and `costs` must hold rows that the ranking has not seen. `max_damage` is in the unit of each loss; a unit
     that spends more than the share `alone` of a budget by itself is left out. `watched` are further losses that the
     set has to keep, by which single units were not scored. The means are taken over all of the inputs of `probe` and
     `costs` together (`reference_of`).
     """
     folder = Path(folder)
-    every = {**costs, **(watched or {})}
+    watched = watched or {}
+    if both := sorted(set(costs) & set(watched)):
+        raise IcpError(f"{both[0]!r} is among the costs and among the watched losses: give one of them another name")
+    if watched and not isinstance(max_damage, Mapping):
+        raise IcpError(f"max_damage={max_damage} beside watched losses: give one budget a loss, by name")
+    every = {**costs, **watched}
     budgets = budgets_of(max_damage, every)
     ranking = ranked(folder, list(costs), {name: alone * budgets[name] for name in costs}).head(largest)
-    _require_unseen(probe, Effects.load(folder / "exact.zarr"))
+    _require_unseen("pair", probe, Effects.load(folder / "estimates.zarr"))
+    for name, (inputs, _) in costs.items():
+        _require_unseen(f"input of the cost {name!r}", inputs, Effects.load(folder / f"cost-{name}.zarr"))
     together = dict(costs=every, reference=reference_of(probe, costs), progress=progress)
     measured = frontier(model, probe, ranking, Mask("mean"), max_damage=budgets, **together)
-    measured.save(folder / "frontier.safetensors")
     selection = measured.select(max_damage=budgets)
+    measured.save(folder / "frontier.safetensors")
     selection.save(folder / "selection.safetensors")
     return selection
 
 
-def _require_unseen(probe: Probe, ranked_on: Effects) -> None:
-    """Raise `ArtefactError` where a pair was ranked on already: selecting on it would flatter the selection."""
-    seen = {example["text"] for example in ranked_on.header["examples"]}
+def _require_unseen(what: str, probe: Probe, ranked_on: Effects) -> None:
+    """Raise `ArtefactError` where an input was ranked on already: selecting on it would flatter the selection."""
+    seen = {example[side] for example in ranked_on.header["examples"] for side in ("text", "counterpart")}
     again = [example.text for example in probe.examples if example.text in seen]
     if again:
-        raise ArtefactError(f"{len(again)} pair(s), such as {again[0]!r}, were used for ranking: select on other rows")
+        raise ArtefactError(
+            f"{len(again)} {what}(s), such as {again[0]!r}, were used for ranking: select on other rows"
+        )
 
 
 def reference_of(probe: Probe, costs: Costs) -> Probe:

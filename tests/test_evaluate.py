@@ -200,6 +200,23 @@ def test_evaluations_join_by_model_and_by_metric(model, probe):
     assert list(parts[0].values["a"]) == ["gap"], "joining leaves its parts as they were"
 
 
+def test_a_model_that_returns_nan_has_no_accuracy(model, probe):
+    broken = model.copy()
+    with torch.no_grad():
+        broken.unembed.weight.fill_(float("nan"))
+    with pytest.raises(icp.NotFiniteError, match="measure in float32, or leave this input out"):
+        icp.evaluate(broken, probe, ["accuracy"])
+
+
+def test_a_gap_of_gaps_is_refused(model, probe):
+    for call in (
+        lambda: icp.evaluate(model, probe, ["gap"], property=icp.PairGap()),
+        lambda: icp.measure_sets(model, probe, [["hook_embed[0]"]], icp.Mask(), property=icp.PairGap(), progress=False),
+    ):
+        with pytest.raises(icp.IcpError, match=r"is read off two runs, which only icp.measure makes: pass LogitDiff"):
+            call()
+
+
 def test_what_cannot_be_joined_or_compared_says_why(model, probe):
     few = icp.Probe(probe.examples[:2])
     gap, accuracy = (icp.evaluate({"a": model}, probe, [metric]) for metric in ("gap", "accuracy"))
@@ -213,7 +230,7 @@ def test_what_cannot_be_joined_or_compared_says_why(model, probe):
         ("'gap' has 2 values for 'b' and 3 for 'a'", lambda: icp.Evaluation(values)),
         ("2 values for 'b' and 1 for its inputs", lambda: icp.Evaluation(
             {"b": values["b"]}, {"gap": Inputs("d", np.zeros((1, 2), int))})),
-        ("'gap' was measured for 'a' and not for 'b'",
+        ("no metric was measured for both 'a' and 'b'",
          lambda: icp.Evaluation({"a": values["a"], "b": {}}).change("a", "b")),
     ]:  # fmt: skip
         with pytest.raises(icp.IcpError) as error:

@@ -147,7 +147,7 @@ def test_growth_passes_over_some_and_keeps_some(model, probe):
 def test_sizes_and_budgets_exclude_each_other(model, probe):
     with pytest.raises(icp.IcpError, match=r"sizes=\(1, 2\) and max_damage=0.1 say two things"):
         measured(model, probe, icp.Mask(), sizes=[1, 2], max_damage=0.1)
-    with pytest.raises(icp.IcpError, match=r"max_damage names \['other'\], the measured losses are \['task'\]"):
+    with pytest.raises(icp.IcpError, match=r"max_damage names \['other'\], the losses are \['task'\]"):
         measured(model, probe, icp.Mask(), max_damage={"other": 0.1})
 
 
@@ -265,8 +265,8 @@ def test_two_losses_must_both_stay_within_their_budgets():
         ({"threshold": 5.5}, "no unit scores 5.5 or more: the best has 5"),
         ({"threshold": float("nan")}, "no unit scores nan or more"),
         ({"max_damage": -1.0}, "no measured set keeps the rise of 'task' within -1.0 nats: the least is -0.125"),
-        ({"max_damage": float("nan")}, "within nan nats"),
-        ({"max_damage": {"tusk": 0.1}}, "max_damage names ['tusk'], the measured losses are ['task']"),
+        ({"max_damage": float("nan")}, "max_damage of 'task' is nan: give a number"),
+        ({"max_damage": {"tusk": 0.1}}, "max_damage names ['tusk'], the losses are ['task']"),
         ({"top": 2, "regularise": 9.0}, "no unit that is not cut scores 9.0 or more"),
         ({"threshold": 2.0, "regularise": 3.0}, "no unit that is not cut scores 3.0 or more"),
         ({"top": 5, "regularise": 0.0}, "no unit that is not cut scores 0.0 or more"),

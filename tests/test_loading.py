@@ -168,6 +168,10 @@ def test_switched_off_adapters_are_left_out(adapted):
         model = icp.load(adapted, make_tokenizer())
     torch.testing.assert_close(logits_of(model), base, atol=1e-9, rtol=0)
     assert not any("lora" in key for key in model.module.state_dict())
+    adapted.merge_adapter()
+    adapted.base_model.disable_adapter_layers()
+    torch.testing.assert_close(logits_of(icp.load(adapted, make_tokenizer())), base, atol=1e-9, rtol=0)
+    adapted.base_model.enable_adapter_layers()
     next(part for part in adapted.modules() if hasattr(part, "lora_A")).enable_adapters(False)
     refused("some of this peft model's adapters are switched off", adapted, make_tokenizer())
 

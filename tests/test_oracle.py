@@ -382,6 +382,21 @@ def test_log_likelihood_of_several_tokens_equals_its_definition(positions):
     close(got.clean, naive.clean)
 
 
+def test_in_a_pair_gap_each_run_swaps_with_its_own_examples():
+    model = BY_NAME["gpt2"].model()
+    pairs = icp.Probe.from_pairs(EQUAL_PAIRS, answers=(" she", " he"))
+    units, options = some_units(BY_NAME["gpt2"])[:4], dict(progress=False)
+    swap = icp.Swap(example=1)
+    got = icp.measure(model, pairs, units, [swap], property=icp.PairGap(), **options)
+    one, other = (icp.measure(model, probe, units, [swap], **options) for probe in (pairs, pairs.swapped()))
+    close(got.dP, one.dP - other.dP)
+    with pytest.raises(icp.ProbeError, match=f"there is no example {len(pairs)}: the probe has {len(pairs)}"):
+        icp.measure(model, pairs, units, icp.Swap(example=len(pairs)), property=icp.PairGap(), **options)
+    alone = icp.Probe(pairs.examples[:1])
+    with pytest.raises(icp.ProbeError, match="is the only one with"):
+        icp.measure(model, alone, units, icp.Mask("resample"), property=icp.PairGap(), **options)
+
+
 @pytest.mark.parametrize("of", (icp.LogitDifference(), icp.NextTokenLoss()), ids=lambda p: p.label)
 def test_a_pair_gap_has_the_intervention_in_both_runs(of):
     case = BY_NAME["gpt2"]

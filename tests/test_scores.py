@@ -249,6 +249,6 @@ def test_what_cannot_be_judged_says_why():
     cue = effects([[[1.0]], [[2.0]]], total=[1.0])
     refused("1 unit(s), such as blocks.0.mlp.hook_post[1], have no measured damage", lambda: icp.selectivity(cue, loss))
     refused("selectivity needs at least one cost", lambda: icp.selectivity(cue, {}))
-    refused("max_damage names ['a'], the costs are ['task']", lambda: icp.selectivity(cue, {"task": loss}, {"a": 1.0}))
+    refused("max_damage names ['a'], the losses are ['task']", lambda: icp.selectivity(cue, {"task": loss}, {"a": 1.0}))
     refused("no unit's damage is within 0.02: raise max_damage", lambda: icp.selectivity(cue.__class__(
         cue.dP[:1], cue.clean, cue.total, cue.header | {"units": [name(0)]}), loss))  # fmt: skip

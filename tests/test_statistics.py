@@ -74,7 +74,10 @@ def test_a_share_over_clusters_counts_as_few():
     six = share_interval(right)
     clusters = clusters_of([{"template": str(i), "word": None} for i in range(6) for _ in range(50)])
     many = share_interval(right.repeat(50), clusters)
-    assert (many["low"], many["high"]) == pytest.approx((six["low"], six["high"]))
+    assert many["low"] < six["low"] and six["high"] < many["high"], "t has a wider quantile than the normal"
+    z = stats.t.ppf(0.975, 5)
+    middle, half = (2 / 3 + z**2 / 12) / (1 + z**2 / 6), z / (1 + z**2 / 6) * np.sqrt(2 / 54 + z**2 / 144)
+    assert (many["low"], many["high"]) == pytest.approx((middle - half, middle + half))
     assert many["n"] == 300
     loose = share_interval(right.repeat(50))
     assert loose["high"] - loose["low"] < 0.3 * (many["high"] - many["low"])
@@ -86,9 +89,23 @@ def test_a_share_that_clusters_do_not_explain_keeps_its_count():
     crossed = codes_of([(i // 2 % 10, i // 20) for i in range(40)])
     assert standard_error(right, crossed) == 0
     for codes in (clusters, crossed):
-        assert share_interval(right, codes) == pytest.approx(share_interval(right))
-    perfect = share_interval(np.ones(40), clusters)
-    assert perfect == share_interval(np.ones(40)) and perfect["high"] == 1.0
+        found, loose, fewest = share_interval(right, codes), share_interval(right), {20: 20, 10: 2}
+        groups = len(set(codes[:, 0].tolist()))
+        wider = stats.t.ppf(0.975, fewest[groups] - 1) / stats.norm.ppf(0.975)
+        assert 1 < (found["high"] - found["low"]) / (loose["high"] - loose["low"]) <= wider
+
+
+def test_where_all_agree_a_share_counts_its_templates():
+    """Nothing shows how they cluster, so 20 templates of two are 20 examples, with t's quantile."""
+    clusters = clusters_of([{"template": str(i // 2), "word": None} for i in range(40)])
+    z = stats.t.ppf(0.975, 19)
+    assert share_interval(np.ones(40), clusters)["low"] == pytest.approx(20 / (20 + z**2))
+    assert share_interval(np.ones(40), clusters)["high"] == 1.0
+
+
+def test_a_subset_within_one_cluster_counts_each_example():
+    codes = codes_of([(0, 0), (0, 1), (1, 2)])[:2]
+    assert standard_error(np.array([1.0, 3.0]), codes) == pytest.approx(1.0)
 
 
 def test_scores_frontiers_and_evaluations_are_clustered():

@@ -13,12 +13,13 @@ from icp.frontier import mean_values
 
 MAX_DAMAGE = 0.2
 TEXTS = icp.Probe.from_texts(["The old doctor ran home", "It was late and she smiled", "The nurse went home early"])
+OTHERS = icp.Probe.from_texts(["The nurse smiled", "The old doctor laughed because it was late"])
 SELECTING = make_probe((PAIRS[1][::-1], ("The old nurse said that", "The old doctor said that")))
 QUIET = {"progress": False}
 
 
-def costs_of(probe):
-    return {"task": (probe, steps.loss_of(probe)), "neutral": (TEXTS, icp.NextTokenLoss())}
+def costs_of(probe, texts=TEXTS):
+    return {"task": (probe, steps.loss_of(probe)), "neutral": (texts, icp.NextTokenLoss())}
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_the_best_units_get_a_dose_response_of_the_gap(model, scored):
 
 
 def test_the_best_units_are_cut_with_means_over_all_the_inputs(model, scored):
-    folder, costs = scored[0], costs_of(SELECTING)
+    folder, costs = scored[0], costs_of(SELECTING, OTHERS)
     selection = steps.cut(model, SELECTING, costs, folder, max_damage=99.0, largest=8, **QUIET)
     frontier = icp.Frontier.load(folder / "frontier.safetensors")
     assert icp.Selection.load(folder / "selection.safetensors") == selection
@@ -100,14 +101,14 @@ def test_the_best_units_are_cut_with_means_over_all_the_inputs(model, scored):
     passed_over = frontier.origin["passed_over"]
     chosen = [unit for unit in best if str(unit) not in passed_over]
     assert [choice.unit for choice in frontier.choices] == chosen and len(chosen) + len(passed_over) == 8
-    together = icp.Probe(SELECTING.balanced().examples + SELECTING.examples + TEXTS.examples)
+    together = icp.Probe(SELECTING.balanced().examples + SELECTING.examples + OTHERS.examples)
     for choice, mean in zip(frontier.choices, mean_values(model, chosen, together)):
         np.testing.assert_allclose(choice.shift, mean, atol=1e-12)
     assert set(frontier.costs) == {"task", "neutral"} and frontier.origin["intervention"] == "mask:mean"
 
 
 def test_no_unit_spends_more_than_its_share_of_a_budget(model, scored):
-    costs, budgets = costs_of(SELECTING), {"task": 0.4, "neutral": 0.8}
+    costs, budgets = costs_of(SELECTING, OTHERS), {"task": 0.4, "neutral": 0.8}
     options = dict(max_damage=budgets, largest=99, **QUIET)
     tried = {}
     for alone in (0.1, 0.25):
@@ -120,13 +121,13 @@ def test_no_unit_spends_more_than_its_share_of_a_budget(model, scored):
 
 
 def test_a_watched_loss_limits_the_set_and_not_the_single_units(model, scored):
-    costs, wrong = costs_of(SELECTING), {"wrong": (make_probe(), icp.ErrorRate())}
+    costs, wrong = costs_of(SELECTING, OTHERS), {"wrong": (make_probe(), icp.ErrorRate())}
     options = dict(max_damage={"task": 99.0, "neutral": 99.0, "wrong": 0.0}, watched=wrong, largest=12, **QUIET)
     steps.cut(model, SELECTING, costs, scored[0], **options)
     frontier = icp.Frontier.load(scored[0] / "frontier.safetensors")
     assert list(frontier.costs) == ["task", "neutral", "wrong"] and frontier.cost_unit("wrong") == "share"
     assert frontier.damage("wrong").mean(1).max() <= 0
-    with pytest.raises(icp.IcpError, match=r"max_damage names .*, the measured losses are .*'wrong'"):
+    with pytest.raises(icp.IcpError, match=r"max_damage names .*, the losses are .*'wrong'"):
         steps.cut(model, SELECTING, costs, scored[0], max_damage={"task": 1.0, "neutral": 1.0}, watched=wrong, **QUIET)
 
 
@@ -134,6 +135,28 @@ def test_the_reference_holds_the_pairs_and_every_costs_inputs():
     probe = make_probe()
     reference = steps.reference_of(probe, {"a": (TEXTS, icp.NextTokenLoss()), "b": (SELECTING, icp.TaskLoss())})
     assert reference.examples == probe.balanced().examples + TEXTS.examples + SELECTING.examples
+
+
+def test_what_was_ranked_on_is_not_selected_on(model, scored):
+    """Pairs that were only estimated on, a pair turned round, and the inputs of a cost."""
+    only_estimated = icp.Probe(tuple(e for e in make_probe().examples if e not in make_probe().take(2).examples))
+    assert {e["text"] for e in stored(scored, "exact").header["examples"]} == {
+        e.text for e in make_probe().take(2).examples
+    }
+    options = dict(max_damage=99.0, **QUIET)
+    for pairs in (only_estimated, make_probe().swapped()):
+        with pytest.raises(icp.ArtefactError, match=r"pair\(s\), such as .* were used for ranking"):
+            steps.cut(model, pairs, costs_of(SELECTING, OTHERS), scored[0], **options)
+    with pytest.raises(icp.ArtefactError, match=r"input of the cost 'neutral'\(s\), such as .* were used for ranking"):
+        steps.cut(model, SELECTING, costs_of(SELECTING, TEXTS), scored[0], **options)
+
+
+def test_watched_losses_need_budgets_and_names_of_their_own(model, scored):
+    call = dict(model=model, probe=SELECTING, costs=costs_of(SELECTING, OTHERS), folder=scored[0], **QUIET)
+    with pytest.raises(icp.IcpError, match="'task' is among the costs and among the watched losses"):
+        steps.cut(**call, max_damage=1.0, watched={"task": (SELECTING, icp.ErrorRate())})
+    with pytest.raises(icp.IcpError, match=r"max_damage=1.0 beside watched losses: give one budget a loss, by name"):
+        steps.cut(**call, max_damage=1.0, watched={"wrong": (SELECTING, icp.ErrorRate())})
 
 
 def test_the_loss_of_labelled_inputs_is_of_their_answers():

@@ -184,7 +184,8 @@ def notes(pairs: tuple[Probe, ...], names: tuple[Probe, ...], neutral: tuple[Pro
         "Errors and intervals are clustered by template and by word: sentences that share one are not independent.",
         f"Budgets on the selecting split: loss on neutral sentences at most {budgets['neutral']:.3f} nats a token up "
         f"(1%), loss of the right pronoun after a name at most {budgets['names']} nats up, wrong pronouns "
-        f"after a name at most {MAX_WRONG:.0%} more. The set grows one unit at a time in the order of the ranking. "
+        f"after a name at most {100 * MAX_WRONG:g} percentage point more. The set "
+        "grows one unit at a time in the order of the ranking. "
         f"A unit that spends more than {ALONE:.0%} of a budget by itself is not a candidate.",
         "Masks are mean masks, one vector a unit, the mean over all tokens of the selecting split, folded into "
         "biases. Controls are cut in the same way and matched in kind: as many heads for heads, neurons for neurons.",

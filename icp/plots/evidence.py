@@ -38,10 +38,10 @@ METRIC_UNITS = {"accuracy": "%", "task_loss": "nats", "next_token_loss": "nats p
 
 
 def summary(evaluation: Evaluation, metric: str, level: float = 0.95) -> dict[str, tuple[float, float, float]]:
-    """Each model's mean and interval as they are shown: accuracy in percent."""
+    """Mean and interval of each model that has the metric, as they are shown: accuracy in percent."""
     table = evaluation.table(level).loc[metric]
     found = {}
-    for model in evaluation.values:
+    for model in table.index:
         mean, low, high = (float(table.loc[model, column]) for column in ("mean", "low", "high"))
         if metric == "accuracy":
             mean, low, high = 100 * mean, 100 * low, 100 * high
@@ -165,7 +165,7 @@ def before_after(
     order = list(order) or known
     if unknown := [model for model in order if model not in known]:
         raise IcpError(f"no model {unknown[0]!r} was evaluated: there are {', '.join(known)}")
-    panels = [(s, metric) for s, e in evaluations.items() for metric in next(iter(e.values.values()))]
+    panels = [(s, metric) for s, e in evaluations.items() for metric in e.metrics]
     columns = columns_for(len(panels))
     rows = -(-len(panels) // columns)
 

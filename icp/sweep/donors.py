@@ -10,7 +10,7 @@ from icp.errors import ProbeError, UnitError
 from icp.interventions import CounterpartDonor, Donor, ExampleDonor, Intervention, MeanDonor, UnitDonor
 from icp.model import Batch, Model
 from icp.probes import Tokens
-from icp.properties import Property
+from icp.properties import PairGap, Property
 from icp.sites import Site, columns_of
 from icp.sweep.plan import Layout, Plan
 from icp.units import Unit
@@ -176,29 +176,36 @@ class Donors:
 
 
 def _drawn(tokens: Tokens, donor: ExampleDonor) -> list[int]:
-    """For each example, the other example of the same length whose values it takes."""
-    by_length: dict[int, list[int]] = {}
-    for index, row in enumerate(tokens.inputs):
-        by_length.setdefault(len(row), []).append(index)
+    """For each example, the other example of the same length whose values it takes.
+
+    The two halves of a pair gap, x and x', each draw among themselves.
+    """
+    count = len(tokens.inputs)
+    half = count // 2 if isinstance(tokens.property, PairGap) else count
+    return [other for start in range(0, count, half) for other in _among(tokens, range(start, start + half), donor)]
+
+
+def _among(tokens: Tokens, rows: range, donor: ExampleDonor) -> list[int]:
+    lengths = {row: len(tokens.inputs[row]) for row in rows}
     if donor.index is not None:
-        if not 0 <= donor.index < len(tokens.inputs):
-            raise ProbeError(f"there is no example {donor.index}: the probe has {len(tokens.inputs)}")
-        length = len(tokens.inputs[donor.index])
-        odd = next((i for i, row in enumerate(tokens.inputs) if len(row) != length), None)
+        if not 0 <= donor.index < len(rows):
+            raise ProbeError(f"there is no example {donor.index}: the probe has {len(rows)}")
+        lender = rows[donor.index]
+        odd = next((row for row in rows if lengths[row] != lengths[lender]), None)
         if odd is not None:
             raise ProbeError(
-                f"example {donor.index} has {length} tokens and example {odd} has {len(tokens.inputs[odd])}: "
-                "a swap with another example needs equal lengths"
+                f"example {donor.index} has {lengths[lender]} tokens and example {odd - rows.start} has "
+                f"{lengths[odd]}: a swap with another example needs equal lengths"
             )
-        return [donor.index] * len(tokens.inputs)
+        return [lender] * len(rows)
     rng = random.Random(donor.seed)
     drawn = []
-    for index, row in enumerate(tokens.inputs):
-        others = [i for i in by_length[len(row)] if i != index]
+    for row in rows:
+        others = [other for other in rows if other != row and lengths[other] == lengths[row]]
         if not others:
             raise ProbeError(
-                f"example {index} ({tokens.probe.examples[index].text!r}) is the only one with {len(row)} tokens: "
-                "resampling needs another of the same length"
+                f"example {row - rows.start} ({tokens.probe.examples[row].text!r}) is the only one with {lengths[row]} "
+                "tokens: resampling needs another of the same length"
             )
         drawn.append(rng.choice(others))
     return drawn

@@ -14,7 +14,7 @@ from icp.hooks import SiteEdits, edited
 from icp.interventions import CounterpartDonor, Intervention, MeanDonor
 from icp.model import Model
 from icp.probes import Probe
-from icp.properties import LogitDifference, Property
+from icp.properties import LogitDifference, Property, require_single
 from icp.sites import Site, columns_of
 from icp.sweep.donors import Donors, Means, ReadsNothing, donors_of, needed_sites
 from icp.sweep.exact import columns_needed, row_edits
@@ -49,6 +49,7 @@ def measure_sets(
     """
     sets = [[Unit.parse(unit) for unit in members] for members in sets]
     property = LogitDifference() if property is None else property
+    require_single(property)
     for members in sets:
         require_disjoint(model, members)
     everyone = sorted({unit for members in sets for unit in members})

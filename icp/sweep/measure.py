@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from icp.errors import IcpError, UnitError
 from icp.interventions import CounterpartDonor, Intervention, MeanDonor
 from icp.model import Model
 from icp.probes import Probe
-from icp.properties import LogitDifference, PairGap, Property
+from icp.properties import LogitDifference, PairGap, Property, require_label
 from icp.sweep.donors import Means, ReadsNothing, donors_of, needed_sites
 from icp.sweep.exact import exact_chunks
 from icp.sweep.linear import linear_batches
@@ -57,7 +57,7 @@ def measure(
     property = LogitDifference() if property is None else property
     if not isinstance(property, Property):
         raise IcpError(f"{property!r} is not a property: pass LogitDifference(), TaskLoss() or another one, made")
-    _require_label(property, store is not None)
+    require_label(property, store is not None)
     _check(interventions, method, store is not None)
     options = dict(
         property=property, method=method, positions=positions, reference=reference, batch_size=batch_size,
@@ -78,21 +78,11 @@ def _check(interventions: list[Intervention], method: str, stored: bool) -> None
             raise IcpError(
                 f"{what!r} is not an intervention: pass Mask(...), Scale(...), Swap(...) or your own subclass"
             )
-        _require_label(what, stored)
+        require_label(what, stored)
     labels = [what.label for what in interventions]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
         raise IcpError(f"two interventions are labelled {twice!r}: results are stored by label, so measure each once")
-
-
-def _require_label(named: Property | Intervention, stored: bool) -> None:
-    """Raise `IcpError` where the label of a class of the user's own may be another's, or changes from run to run."""
-    own = {"label", "__dataclass_fields__"} & set(vars(type(named)))
-    if not own and (stored or is_dataclass(named)):
-        raise IcpError(
-            f"{type(named).__name__} is not a dataclass of its own, so that its label {named.label!r} may not tell it "
-            "from another: decorate it with @dataclass(frozen=True), or give it a label"
-        )
 
 
 def _checked_units(model: Model, units: Unit | str | Sequence[Unit | str]) -> list[Unit]:

@@ -14,7 +14,7 @@ from icp.errors import NotFiniteError, ProbeError
 from icp.hooks import Reads
 from icp.model import Batch, Model
 from icp.probes import Probe, Tokens
-from icp.properties import Bound, Property
+from icp.properties import Bound, Property, require_single
 
 Positions = str | tuple[int, int | None]
 T = TypeVar("T")
@@ -131,6 +131,7 @@ class Layout:
 
 def clean_values(model: Model, probe: Probe, property: Property) -> Float[np.ndarray, " example"]:
     """P of every example, under whatever hooks are installed."""
+    require_single(property)
     with model.frozen(), torch.no_grad():
         layout = Layout.of(model, probe.tokenize(model.tokenizer, property), "right")
         plan = Plan.default(layout, model.vocabulary_read(property))
