@@ -5,7 +5,7 @@ from dataclasses import replace
 import artefacts
 import numpy as np
 import pytest
-from helpers import BY_NAME, PAIRS, make_probe
+from helpers import BY_NAME, make_probe
 
 import icp
 from icp import steps
@@ -14,7 +14,12 @@ from icp.frontier import mean_values
 MAX_DAMAGE = 0.2
 TEXTS = icp.Probe.from_texts(["The old doctor ran home", "It was late and she smiled", "The nurse went home early"])
 OTHERS = icp.Probe.from_texts(["The nurse smiled", "The old doctor laughed because it was late"])
-SELECTING = make_probe((PAIRS[1][::-1], ("The old nurse said that", "The old doctor said that")))
+SELECTING = make_probe(
+    (
+        ("The flight attendant laughed because", "The doctor laughed because"),
+        ("The old nurse said that", "The old doctor said that"),
+    )
+)
 QUIET = {"progress": False}
 
 
