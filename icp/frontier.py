@@ -210,6 +210,8 @@ def frontier(
         raise ProbeError("a frontier needs pairs: use Probe.from_pairs")
     property = LogitDifference() if property is None else property
     costs = {"task": (probe.balanced(), TaskLoss())} if costs is None else dict(costs)
+    if odd := [name for name in costs if not isinstance(name, str)]:
+        raise IcpError(f"the cost {odd[0]!r} has no name: costs are named by strings")
     require_disjoint(model, ranking.units)
     choices = _choices(model, ranking.units, affine, probe if reference is None else reference)
     scores = [float(score) for score in ranking.table[ranking.by]]

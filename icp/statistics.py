@@ -16,16 +16,21 @@ Clusters = Int[np.ndarray, "_ 2"]
 def clusters_of(examples: Iterable[Mapping]) -> Clusters:
     """The clusters [example, 2] of mappings with the fields of `Example`: a code of the template, and of the word.
 
-    An example that lacks one of them stands alone in it. So does each where all share one: over a single template
-    nothing can be said of others, and its examples are what varies.
+    An example that lacks one of them stands alone in it, but for its repetitions and its own counterpart. So does each
+    where all share one: over a single template nothing can be said of others, and its examples are what varies.
     """
     rows = list(examples)
     codes = np.empty((len(rows), 2), dtype=np.int64)
     for column, field in enumerate(("template", "word")):
-        names = [(index,) if row.get(field) is None else row[field] for index, row in enumerate(rows)]
+        names = [_alone(row, index) if row.get(field) is None else row[field] for index, row in enumerate(rows)]
         known = {name: code for code, name in enumerate(dict.fromkeys(names))}
         codes[:, column] = range(len(rows)) if len(known) == 1 else [known[name] for name in names]
     return codes
+
+
+def _alone(row: Mapping, index: int) -> frozenset:
+    """What stands for an example without a template or a word: its texts, x and x' alike."""
+    return frozenset((row["text"], row.get("counterpart") or row["text"])) if "text" in row else frozenset((index,))
 
 
 def standard_error(

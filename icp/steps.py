@@ -58,6 +58,8 @@ def score(
     every loss (one number for all, or one a loss by name); damage is measured on at most `inputs` inputs a loss. The
     `dosed` best get a dose-response of the gap.
     """
+    if odd := [name for name in costs if not isinstance(name, str) or not name or "/" in name]:
+        raise IcpError(f"a cost cannot be called {odd[0]!r}: its name becomes part of a file's name")
     folder = Path(folder)
     units = model.units(*kinds)
     quiet = dict(progress=progress)

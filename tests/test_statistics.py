@@ -36,6 +36,15 @@ def test_examples_without_clusters_are_independent(count, seed):
         assert standard_error(values, clusters) == pytest.approx(expected)
 
 
+def test_repetitions_and_counterparts_are_no_new_examples():
+    """x and x', and the same text again, are one cluster where there is no template or word."""
+    rows = [{"text": f"{i}", "counterpart": f"{i}'"} for i in range(6)]
+    turned = [{"text": row["counterpart"], "counterpart": row["text"]} for row in rows]
+    values = np.random.default_rng(0).normal(size=6)
+    found = standard_error(np.tile(values, 3), clusters_of([*rows, *turned, *rows]))
+    assert found == pytest.approx(stats.sem(values))
+
+
 def test_repeating_every_example_adds_nothing():
     """Ten copies of an example under one template count as one, up to the small-sample factor, which they share."""
     values = np.random.default_rng(0).normal(size=8)

@@ -156,6 +156,13 @@ def test_what_was_ranked_on_is_not_selected_on(model, scored):
         steps.cut(model, SELECTING, costs_of(SELECTING, TEXTS), scored[0], **options)
 
 
+@pytest.mark.parametrize("name", ["", "a/b", 3])
+def test_a_cost_needs_a_name_that_a_file_can_have(model, tmp_path, name):
+    with pytest.raises(icp.IcpError, match=f"a cost cannot be called {name!r}: its name becomes part of a file"):
+        steps.score(model, make_probe(), {name: (TEXTS, icp.NextTokenLoss())}, tmp_path / "run", **QUIET)
+    assert not (tmp_path / "run").exists()
+
+
 def test_watched_losses_need_budgets_and_names_of_their_own(model, scored):
     call = dict(model=model, probe=SELECTING, costs=costs_of(SELECTING, OTHERS), folder=scored[0], **QUIET)
     with pytest.raises(icp.IcpError, match="'task' is among the costs and among the watched losses"):

@@ -236,12 +236,12 @@ def _exact(model, layout, clean, units, interventions, positions, means, plan, r
     chunks = [range(s, min(s + plan.unit_chunk, len(units))) for s in range(0, len(units), plan.unit_chunk)]
     todo = [chunk for chunk in chunks if not results.done(chunk)]
     bar.update(len(units) - sum(map(len, todo)))
-    if todo:
-        results.note(plan)
+    used = [plan]
     with torch.no_grad():
         for chunk, values in exact_chunks(
-            model, layout, clean, units, interventions, positions, means, plan, todo, results.note
+            model, layout, clean, units, interventions, positions, means, plan, todo, used.append
         ):
+            results.note(used[-1])
             results.write(chunk, values)
             bar.update(len(chunk))
 
