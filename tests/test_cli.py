@@ -156,3 +156,8 @@ def test_an_evaluation_file_keeps_every_number(run, folder):
     out = folder / "evaluation.json"
     run("evaluate", folder / "model", "--probe", folder / "pairs.jsonl", "--out", out)
     assert len(json.loads(out.read_text())["values"][str(folder / "model")]["gap"]) == len(TEMPLATES) * len(WORDS)
+
+
+def test_the_version_is_shown(run):
+    status, printed, _ = run("--version")
+    assert status == 0 and printed.strip() == f"icp {icp.__version__}"
