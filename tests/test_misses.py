@@ -169,6 +169,15 @@ def test_the_fewest_draws_hold_and_no_fewer_do():
     assert fractions[0] > 3.4 * fractions[2] and fractions[1] > 1.8 * fractions[2]
 
 
+def test_the_fewest_draws_are_found_although_more_may_not_hold():
+    """Drawing all of one stratum leaves so few units that one of them may not be missed."""
+    sizes, weights = (236, 736, 376), (4, 2, 1)
+    draws = fewest_draws(sizes, weights, 0.95, 0.02)
+    assert sum(draws) < 0.35 * sum(sizes)
+    assert holds(strata_of(sizes, draws, (0, 0, 0)), 0.95, 0.02)
+    assert not holds(strata_of(sizes, (236, 736, 120), (0, 0, 0)), 0.95, 0.02)
+
+
 def test_draws_allow_for_what_they_are_expected_to_find():
     sizes, weights = (40, 200, 3000), (4, 2, 1)
     one = fewest_draws(sizes, weights, 0.95, 0.01, lambda stratum, sampled: int(stratum == 2))

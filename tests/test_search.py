@@ -1,6 +1,7 @@
 """Certified top-k on made-up scores, where the truth is known: what is found, what is promised, what it costs."""
 
 from dataclasses import dataclass, replace
+from math import ceil
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import icp
-from icp.sweep.misses import fewest_draws, left_above
+from icp.certificate import Stratum
+from icp.sweep.misses import fewest_draws, holds, left_above
 from icp.sweep.pool import Known, Pool, standing
-from icp.sweep.search import ESTIMATING, EVEN, search
+from icp.sweep.search import ESTIMATING, EVEN, _larger, search
 
 GROUPS = 6
 
@@ -176,6 +178,30 @@ def test_what_cannot_be_proven_is_said_and_the_budget_named_would_do(budget):
     assert budget < named < 0.25
     assert world.search(top=30, budget=named + 0.02)[1].met
     assert not world.search(top=30, budget=named - 0.02)[1].met
+
+
+def test_an_audit_is_planned_to_stand_two_misses_near_the_threshold():
+    for noise in (0.15, 0.3, 0.5):
+        _, certificate = World.of(count=1500, noise=noise).search(budget=0.9)
+        near, *others = (Stratum(s.size, s.sampled) for s in certificate.strata)
+        assert near.sampled >= 2 and holds([replace(near, above=2), *others], 0.95, 0.02)
+        assert not holds([replace(near, above=2), *others], 0.95, 0.0195) or near.sampled == near.size
+
+
+def test_the_budget_named_is_for_an_audit_that_would_hold_if_it_found_the_same_shares():
+    _, certificate = World.of(count=3000, noise=0.8).search(budget=0.12, miss_rate=0.03)
+    strata = certificate.strata
+    assert sum(s.above for s in strata) > 0 and not certificate.met
+
+    def grown(draws):
+        return [Stratum(s.size, d, ceil(s.above * d / s.sampled)) for s, d in zip(strata, draws)]
+
+    draws = _larger(certificate)
+    assert all(d > s.sampled for s, d in zip(strata, draws))
+    assert holds(grown(draws), 0.95, 0.03)
+    assert not holds(grown([round(d / 1.13) for d in draws]), 0.95, 0.03)
+    clean = replace(certificate, strata=tuple(Stratum(s.size, s.sampled) for s in strata))
+    assert sum(_larger(clean)) < sum(draws)
 
 
 def test_misses_in_the_audit_are_the_reason_where_they_are():

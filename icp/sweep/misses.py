@@ -143,21 +143,26 @@ def fewest_draws(
 ) -> tuple[int, ...]:
     """How many units to draw from each stratum so that `holds` is true where `expected(stratum, sampled)` are found.
 
-    Sampling fractions are as `weights`, none above 1; the audit of everything always holds.
+    Sampling fractions are as `weights`, none above 1; the audit of everything always holds. Drawing more also leaves
+    fewer units for the rate to be a share of, so an audit that holds may fail again when it grows: efforts are tried
+    upwards, 15% at a time, and the first that holds is narrowed down.
     """
 
-    def strata(effort: int) -> list[Stratum]:
+    def enough(effort: int) -> bool:
         draws = draws_at(sizes, weights, effort)
-        return [Stratum(n, d, min(d, expected(h, d))) for h, (n, d) in enumerate(zip(sizes, draws))]
+        strata = [Stratum(n, d, min(d, expected(h, d))) for h, (n, d) in enumerate(zip(sizes, draws))]
+        return holds(strata, confidence, miss_rate)
 
-    low, high = 0, sum(sizes)
-    while low < high:
+    everything = sum(sizes)
+    clean = 1 - (1 - confidence) ** (1 / (1 + miss_rate * everything))  # what one stratum would need, roughly
+    low, high = 0, max(1, int(everything * clean / 2 / max(weights)))
+    while high < everything and not enough(high):
+        low, high = high, ceil(1.15 * high)
+    high = min(high, everything)
+    while high - low > 1:
         middle = (low + high) // 2
-        if holds(strata(middle), confidence, miss_rate):
-            high = middle
-        else:
-            low = middle + 1
-    return draws_at(sizes, weights, low)
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return draws_at(sizes, weights, high)
 
 
 def draws_at(sizes: Sequence[int], weights: Sequence[int], effort: int) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 
 from icp.certificate import Certificate, Stratum
 from icp.errors import NotFiniteError
-from icp.sweep.misses import draws_at, fewest_draws, left_above
+from icp.sweep.misses import draws_at, fewest_draws, holds, left_above
 from icp.sweep.pool import Known, Measured, Pool, standing
 
 ESTIMATING = 3
@@ -150,13 +150,13 @@ def _parts(known: Known, here: Float[np.ndarray, " unit"]) -> list[Int[np.ndarra
 
 
 def _draws(pool: Pool, parts: list, confidence: float, miss_rate: float, left: float) -> tuple[int, ...]:
-    """How many units to draw from each stratum: as few as will do, if one near the threshold turns out above it.
+    """How many units to draw from each stratum: as few as will do, if two near the threshold turn out above it.
 
     Where the budget is too small for that, as few as will do if none does, then as few without favouring the units near
     the threshold; where it is too small even for that, as many as it pays for.
     """
     sizes = [len(part) for part in parts]
-    for weights, spare in ((WEIGHTED, 1), (WEIGHTED, 0), (EVEN, 0)):
+    for weights, spare in ((WEIGHTED, 2), (WEIGHTED, 0), (EVEN, 0)):
         expected = partial(_near, spare)
         draws = fewest_draws(sizes, weights, confidence, miss_rate, expected)
         if _cost(pool, parts, draws) <= left:
@@ -199,15 +199,22 @@ def _reason(certificate: Certificate, pool: Pool, parts: list, spent: float) -> 
         causes.append(f"{above} of {certificate.audited:,} audited units are above the threshold")
     if not causes:
         causes.append(f"a budget of {certificate.budget:.3g} pays for {certificate.audited:,} audited units")
+    budget = (spent + pool.calling + _cost(pool, parts, _larger(certificate))) / pool.exhaustive
+    enough = f"a budget of about {budget:.2g}" if certificate.budget < budget < 1 else "measuring every unit (budget=1)"
+    return f"{' and '.join(causes)}; {enough} would do"
 
-    def expected(part: int, drawn: int) -> int:
-        stratum = strata[part]
-        return ceil(drawn * stratum.above / stratum.sampled) if stratum.sampled else 0
 
-    sizes = [stratum.size for stratum in strata]
-    asked = certificate.confidence, certificate.miss_rate
-    audits = [fewest_draws(sizes, weights, *asked, expected) for weights in (WEIGHTED, EVEN)]
-    audit = min(_cost(pool, parts, draws) for draws in audits)
-    budget = (spent + pool.calling + audit) / pool.exhaustive
-    remedy = "measuring every unit (budget=1) would do" if budget >= 1 else f"a budget of about {budget:.2g} would do"
-    return f"{' and '.join(causes)}; {remedy}"
+def _larger(certificate: Certificate) -> tuple[int, ...]:
+    """The least multiple of an audit that would prove what was asked, if it found the same shares above."""
+    strata, asked = certificate.strata, (certificate.confidence, certificate.miss_rate)
+    if not certificate.audited:
+        return fewest_draws([stratum.size for stratum in strata], EVEN, *asked)
+    steps = 1.1 ** np.arange(np.log(certificate.units) / np.log(1.1) + 1)
+    for times in steps:
+        grown = [
+            Stratum(s.size, drawn := min(s.size, ceil(times * s.sampled)), min(drawn, ceil(times * s.above)))
+            for s in strata
+        ]
+        if holds(grown, *asked):
+            break
+    return tuple(stratum.sampled for stratum in grown)
