@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from icp.errors import ArtefactError
 from icp.files import new_folder, writing_folder
@@ -45,12 +46,13 @@ class Store:
             with new_folder(path) as work:
                 _write(work, files)
         store = cls.open(path)
-        keys = sorted((set(header) | set(store.header)) - {"model"})  # a name: the binding says which model it is
-        differing = [k for k in keys if header.get(k) != store.header.get(k)]
+        here, there = _parts(header), _parts(store.header)
+        keys = sorted((set(here) | set(there)) - {"model"})  # a name: the binding says which model it is
+        differing = [k for k in keys if here.get(k) != there.get(k)]
         if differing:
             raise ArtefactError(
                 f"{path} holds another measurement: it differs in {', '.join(differing)} "
-                f"({_short(store.header.get(differing[0]))} there, {_short(header.get(differing[0]))} here); "
+                f"({_short(there.get(differing[0]))} there, {_short(here.get(differing[0]))} here); "
                 "choose another path or delete it"
             )
         return store
@@ -148,7 +150,24 @@ class Store:
             self.group["batch_size"][chunk.start : chunk.stop] = plan.batch_size
 
     def write_examples(self, clean: np.ndarray, total: np.ndarray) -> None:
-        """P(x) and P(x') - P(x) of every example; the latter is NaN where there is no counterpart."""
+        """P(x) and P(x') - P(x) of every example; the latter is NaN where there is no counterpart.
+
+        Raises `ArtefactError` where another P(x) is there already: the model computes something else than it did, for a
+        reason that its weights do not show, such as a hook or its config.
+        """
+        with _explained(self.path):
+            there = self.group["clean"][:]
+        # As far as plans and devices may differ; norms and softmaxes work in float32 even in a float64 model.
+        eps = max(2.0**-23, torch.finfo(getattr(torch, self.header["dtype"].removeprefix("torch."))).eps)
+        far = np.abs(there - clean) > eps**0.5 * (1 + np.abs(clean).max())
+        if far.any():
+            example = int(far.argmax())
+            raise ArtefactError(
+                f"{self.path} holds another measurement: without intervention P of "
+                f"{self.header['examples'][example]['text']!r} is {there[example]:.6g} there and "
+                f"{clean[example]:.6g} here, with the same weights and probe: a hook or the model's config differs; "
+                "choose another path or delete it"
+            )
         with _explained(self.path):
             self.group["clean"][:] = clean
             self.group["total"][:] = total
@@ -199,6 +218,14 @@ def _explained(path: Path) -> Iterator[None]:
         ) from error
     except (ValueError, RuntimeError) as error:
         raise ArtefactError(f"the store {path} is damaged ({error}): delete it and measure again") from error
+
+
+def _parts(header: dict[str, Any]) -> dict[str, Any]:
+    """Every entry by its name, those of an entry that has several by both: `binding.weights`."""
+    parts: dict[str, Any] = {}
+    for name, value in header.items():
+        parts |= {f"{name}.{part}": v for part, v in value.items()} if isinstance(value, dict) else {name: value}
+    return parts
 
 
 def _short(value: Any) -> str:
