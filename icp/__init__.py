@@ -33,13 +33,14 @@ from icp.sweep.co_ablation import CoAblation, co_ablation
 from icp.sweep.joint import SetEffects, measure_sets
 from icp.sweep.linear import Linear
 from icp.sweep.measure import measure
+from icp.sweep.ray import Ray
 from icp.units import Unit
 
 __all__ = [
     "Affine", "ArtefactError", "Certificate", "Choice", "ClassProbability", "CoAblation", "ControlledMean",
     "Drivers", "Effects", "ErrorRate", "Evaluation", "Example", "Frontier", "IcpError", "Intervention", "Linear",
     "LogLikelihood", "LogitDifference", "Mask", "Model", "ModelError", "NextTokenLoss", "NotFiniteError",
-    "PairGap", "Probability", "Probe", "ProbeError", "Property", "PruneError", "Report", "Scale", "Scores",
+    "PairGap", "Probability", "Probe", "ProbeError", "Property", "PruneError", "Ray", "Report", "Scale", "Scores",
     "Selection", "SetEffects", "Swap", "TaskLoss", "Unit", "UnitError", "co_ablation", "control_variate_mean",
     "damage", "drivers", "evaluate", "frontier", "indirect_effect", "load", "measure", "measure_sets", "prune",
     "report", "selectivity", "spuriousness",

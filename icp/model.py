@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,10 @@ class Model:
     kind: str
     name: str
     selection: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was found out about the live module: a copy of that would hold on to tensors of its own."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def config(self) -> Any:

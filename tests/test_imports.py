@@ -14,7 +14,7 @@ ORDER = """
     errors units families files tokenizing quiet numerals statistics control_variate certificate alignment batch
     weights interventions sites hooks properties probes model embedded loading effects sweep sweep.plan
     sweep.donors sweep.store sweep.results sweep.precision sweep.misses sweep.pool sweep.search sweep.late
-    sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint sweep.co_ablation
+    sweep.ray sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint sweep.co_ablation
     sweep.topk sweep.measure scores audit selection frontier nested_sets prune evaluate drivers plots.style
     plots.units plots.evidence plots page sections.text sections.evidence sections.units sections report steps
     demo demo.sentences demo.run cli
@@ -34,14 +34,25 @@ OWNERS = {
     "transformer_lens": {"families", "model", "loading"},
     "peft": {"loading", "finetune"},
     "plotly": {"plots.style", "plots.units", "plots.evidence"},
-    "ray": set(),
+    "ray": {"sweep.ray"},
     "typer": {"cli"},
     "zarr": {"sweep.store"},
     "xarray": {"effects"},
 }
 """Which modules may import a library, at any level."""
 
-LATE_LIBRARIES = ("transformers", "transformer_lens", "pandas", "xarray", "zarr", "peft", "scipy", "sklearn", "gguf")
+LATE_LIBRARIES = (
+    "transformers",
+    "transformer_lens",
+    "pandas",
+    "xarray",
+    "zarr",
+    "peft",
+    "scipy",
+    "sklearn",
+    "gguf",
+    "ray",
+)
 """Imported inside functions only."""
 
 

@@ -23,7 +23,8 @@ from icp.sweep.late import LateLayout
 from icp.sweep.linear import Linear, linear_batches
 from icp.sweep.plan import Layout, Plan, Positions, as_numpy, within_memory
 from icp.sweep.precision import measured_in
-from icp.sweep.results import Results, Shard
+from icp.sweep.ray import Ray, shared
+from icp.sweep.results import Results, Shard, stored
 from icp.sweep.topk import require_options, top_k
 from icp.units import Unit
 
@@ -47,6 +48,7 @@ def measure(
     padding_side: str = "right",
     store: "str | Path | None" = None,
     shard: str | Shard | None = None,
+    runner: Ray | None = None,
     progress: bool = True,
     top: int | None = None,
     confidence: float = 0.95,
@@ -63,7 +65,8 @@ def measure(
     counts them).
 
     With `store`, finished chunks are kept in a zarr folder, and the same call resumes after a kill. `shard="3/16"`
-    measures the third of sixteen parts only, and returns its units: processes on any machines may share one store.
+    measures the third of sixteen parts only, and returns its units (none, where there are more parts than chunks of 64
+    units): processes on any machines may share one store. `runner=icp.Ray(...)` has a Ray cluster measure all of them.
     `batch_size` is rows a forward pass; `memory`, in bytes, is what the process (on a GPU: its memory there) should
     stay below, by which the batch is chosen. `dtype=torch.bfloat16` measures on a copy of the model in bfloat16, and
     says how well that ranks: `header["rank_correlation"]` is Spearman's between S = mean |dP| of up to 64 units there
@@ -93,6 +96,16 @@ def measure(
         property=property, positions=positions, reference=reference, batch_size=batch_size,
         memory=memory, padding_side=padding_side, progress=progress,
     )  # fmt: skip
+    if runner is not None:
+        own_dtype = dtype in (None, model.dtype)
+        if store is None or shard is not None or method != "exact" or top is not None or not own_dtype:
+            raise IcpError(
+                "a runner shares one exact sweep among its workers: pass store=path, leave shard, top and dtype out, "
+                "and estimate (method='linear') without a runner"
+            )
+        asked = options | dict(probe=probe, units=units, interventions=interventions, store=shared(store))
+        runner.run(measure, model, asked)
+        return stored(store, units)
 
     def call(model: Model, units: list[Unit], store: "str | Path | None", shard: Shard | None = None,
              method: str | Linear = method) -> Effects:  # fmt: skip
@@ -181,6 +194,7 @@ def _measure(
     with model.frozen():
         with torch.no_grad():
             layout = Layout.of(model, tokens, padding_side)
+            layout.where(positions)  # raises before anything is written
             plan = Plan.of(model, layout, batch_size, memory, padding_side, gradient=method != "exact")
 
             def prepared(plan: Plan) -> tuple[Means | None, torch.Tensor, np.ndarray]:

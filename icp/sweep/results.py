@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from icp.effects import Effects
-from icp.errors import IcpError
+from icp.errors import ArtefactError, IcpError
 from icp.sweep.plan import Plan
 from icp.sweep.store import Store
 from icp.units import Unit
@@ -99,6 +99,17 @@ class Results:
         if names != self.header["units"]:
             dP = dP[[place[name] for name in names]]
         return Effects(dP, self.clean, self.total, self.header | {"units": names} | notes)
+
+
+def stored(path: "str | Path", units: list[Unit]) -> Effects:
+    """Those of a store that others have written, in the caller's order."""
+    if not Path(path).exists():
+        raise ArtefactError(f"the workers' store {path} is not on this machine: give a path on a disk that all share")
+    found = Effects.load(path)
+    place = {name: index for index, name in enumerate(found.header["units"])}
+    names = [str(unit) for unit in units]
+    dP = found.dP[[place[name] for name in names]]
+    return Effects(dP, found.clean, found.total, found.header | {"units": names})
 
 
 def _less(values: np.ndarray) -> np.ndarray:
