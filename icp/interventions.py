@@ -153,3 +153,26 @@ class Swap(Intervention):
         if self.source == "counterpart":
             return Affine(0.0, CounterpartDonor())
         return Affine(0.0, UnitDonor(self.source))
+
+
+def intervention_of(label: str) -> Intervention:
+    """The built-in intervention that has this label, such as `mask:mean`, `scale:0.5` or `swap:counterpart`.
+
+    Raises `IcpError` for any other label.
+    """
+    how, _, what = label.partition(":")
+    try:
+        if how == "scale":
+            return Scale(float(what))
+        if how == "swap":
+            return Swap(example=int(what[8:])) if what.startswith("example ") else Swap(what)
+        if how == "mask":
+            if what.startswith("resample seed "):
+                return Mask("resample", seed=int(what[14:]))
+            return Mask(what.removesuffix(" per position"), per_position=what.endswith(" per position"))
+    except (ValueError, IcpError) as error:
+        raise IcpError(f"cannot read the intervention {label!r}: {error}") from error
+    raise IcpError(
+        f"unknown intervention {label!r}: use mask:zero, mask:mean, mask:resample, scale:ALPHA, swap:counterpart or "
+        "swap:UNIT"
+    )

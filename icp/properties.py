@@ -238,6 +238,15 @@ class PairGap(Property):
         return self.of_property.of(logits, targets)
 
 
+def property_of(name: str) -> Property:
+    """The built-in property of this name as its class makes it by default; raises `IcpError` naming the others."""
+    known = {kind.__name__: kind for kind in (LogitDifference, Probability, ClassProbability, LogLikelihood, TaskLoss,
+                                              ErrorRate, NextTokenLoss, PairGap)}  # fmt: skip
+    if name not in known:
+        raise IcpError(f"unknown property {name!r}: use one of {', '.join(known)}")
+    return known[name]()
+
+
 def require_single(property: Property) -> None:
     """Raise `IcpError` for a property of two runs where only one is made."""
     if isinstance(property, PairGap):

@@ -99,6 +99,78 @@ def test_pairs_that_were_ranked_on_cannot_be_selected_on(run, folder):
     assert not (folder / "run" / "selection.safetensors").exists()
 
 
+def measure(run, folder, *more):
+    return run("measure", folder / "model", folder / "pairs.jsonl", "--store", folder / "effects", "--quiet", *more)
+
+
+def test_measuring_in_shards_is_measuring_the_whole(run, folder):
+    options = ("--intervention", "mask:mean", "--intervention", "scale:0.5", "--batch-size", 4,
+               "--positions", "-2:", "--property", "TaskLoss", "--reference", folder / "text.jsonl")  # fmt: skip
+    for index, count in ((2, 64), (1, 92)):
+        status, printed, _ = measure(run, folder, *options, "--shard", f"{index}/2")
+        assert status == 0 and f"{count} units, 2 interventions, 9 examples\n" in printed
+    stored = icp.Effects.load(folder / "effects")
+    model, pairs = icp.load(folder / "model"), icp.Probe.load(folder / "pairs.jsonl")
+    want = icp.measure(
+        model, pairs, model.units("head", "neuron"), [icp.Mask("mean"), icp.Scale(0.5)], property=icp.TaskLoss(),
+        positions=(-2, None), batch_size=4, reference=icp.Probe.load(folder / "text.jsonl"), progress=False,
+    )  # fmt: skip
+    assert (stored.dP == want.dP).all() and stored.header == want.header
+    assert measure(run, folder, *options)[1].startswith("156 units, 2 interventions, 9 examples\n")
+
+
+def test_single_units_are_measured_with_the_usual_swap(run, folder):
+    units = ("blocks.1.attn.hook_z[2]", "blocks.0.mlp.hook_post[5]")
+    status, printed, _ = measure(run, folder, *(word for unit in units for word in ("--unit", unit)))
+    stored = icp.Effects.load(folder / "effects")
+    assert status == 0 and printed.endswith(f"effects: {folder / 'effects'}\n")
+    assert sorted(map(str, stored.units)) == sorted(units) and stored.interventions == ["swap:counterpart"]
+    status, printed, _ = measure(run, folder, "--method", "linear")
+    assert status == 1
+
+
+def test_rows_without_a_number_are_counted(run, folder):
+    status, printed, _ = measure(run, folder, "--kinds", "head", "--intervention", "scale:1e39")
+    bad = int(icp.Effects.load(folder / "effects").not_finite.sum())
+    assert status == 0 and bad > 0
+    assert f"{bad} rows have no number: the model returned NaN or infinity\n" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--intervention", "mask:median"), "cannot read the intervention 'mask:median': unknown mask 'median'"),
+        (("--intervention", "scale:much"), "cannot read the intervention 'scale:much'"),
+        (("--intervention", "flip"), "unknown intervention 'flip': use mask:zero"),
+        (("--property", "Loss"), "unknown property 'Loss': use one of LogitDifference, Probability"),
+        (("--positions", "first"), "unknown positions 'first'"),
+        (("--positions", "1:x"), "cannot read the positions '1:x'"),
+        (("--kinds", "synapse"), "'synapse'"),
+        (("--shard", "3/2"), "shard '3/2' is not a part of a whole"),
+        (("--workers", 2), "--workers and --gpus-per-worker go with --ray"),
+        (("--memory", 0.001), "a memory budget of 0.00 GB is too small"),
+        (("--ray", "local", "--shard", "1/2"), "leave shard, top and dtype out"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(run, folder, options, said):
+    status, printed, error = measure(run, folder, *options)
+    assert status == 1 and not printed and not (folder / "effects").exists()
+    assert error.startswith("icp: ") and said in error and error.count("\n") == 1
+
+
+def test_a_cluster_is_asked_for_by_its_address(run, folder, monkeypatch):
+    seen = []
+
+    def ran(self, measure, model, call):
+        seen.append((self, call["progress"]))
+        measure(model, **call)
+
+    monkeypatch.setattr(icp.Ray, "run", ran)
+    status, _, _ = measure(run, folder, "--kinds", "head", "--ray", "auto", "--workers", 3, "--gpus-per-worker", 0.5)
+    assert status == 0 and seen == [(icp.Ray("auto", 3, gpus_per_worker=0.5), False)]
+    assert len(icp.Effects.load(folder / "effects").units) == 12
+
+
 def wrong_file(folder):
     (folder / "run").mkdir()
     (folder / "run" / "selection.safetensors").write_bytes(b"not one of ours")
