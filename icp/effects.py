@@ -15,6 +15,9 @@ from icp.units import Unit
 if TYPE_CHECKING:
     import xarray
 
+JOINT = "joint"
+"""The method of effects of sets, which `icp.SetEffects` holds."""
+
 
 @dataclass(frozen=True, eq=False)
 class Effects:
@@ -99,13 +102,9 @@ class Effects:
     @classmethod
     def load(cls, path: "str | Path") -> "Effects":
         """Read a store; raises `ArtefactError` where it is foreign, damaged, or not measured to its end."""
-        from icp.sweep.store import Store
+        from icp.sweep.store import finished
 
-        store = Store.open(path)
-        dP, clean, total = store.read()
-        missing = int((~store.measured()).sum())
-        if missing:
-            raise ArtefactError(
-                f"{path} is unfinished: {missing} of {len(dP)} units are missing; rerun the same measurement"
-            )
-        return cls(dP, clean, total, store.header | store.notes)
+        header, *arrays = finished(path)
+        if header["method"] == JOINT:
+            raise ArtefactError(f"{path} holds effects of sets of units: read it with icp.SetEffects.load")
+        return cls(*arrays, header)

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from artefacts import co_ablation
 from helpers import BY_NAME, make_probe, make_tokenizer
 from reference import Naive, Plain
 
 import icp
+from icp.sweep import joint
 
 CASE = BY_NAME["llama"]
 QUIET = {"progress": False}
@@ -36,9 +38,7 @@ def test_pairs_equal_the_naive_loop(model, batch_size):
 
 def made(alone, both):
     """Two examples of equal effect."""
-    both = np.array(both, float)
-    units = tuple(icp.Unit.parse(f"blocks.0.mlp.hook_post[{i}]") for i in range(len(alone)))
-    return icp.CoAblation(units, np.array(alone, float)[:, None].repeat(2, 1), both[:, :, None].repeat(2, 2))
+    return co_ablation(alone, both, examples=2)
 
 
 def test_a_unit_with_a_backup_moves_up_and_a_unit_without_stays():
@@ -63,6 +63,64 @@ def test_additive_effects_change_no_ranking():
     got = made(alone, both)
     assert got.changes(1) == got.changes(2) == []
     assert got.table()["rank"].tolist() == got.table()["rank given backup"].tolist() == [1, 2, 3]
+
+
+NEURONS = [f"blocks.{block}.mlp.hook_post[{i}]" for block in (0, 1) for i in range(6)]
+"""Twelve units make 78 sets: two chunks of a store."""
+
+
+def test_a_stored_one_resumes_and_is_read_back(model, tmp_path, monkeypatch):
+    call = (model, make_probe(), NEURONS)
+    want = icp.co_ablation(*call, **QUIET)
+    real, done = joint._measured, []
+
+    def interrupted(model, layout, sets, *rest):
+        if done:
+            raise KeyboardInterrupt
+        done.append(len(sets))
+        return real(model, layout, sets, *rest)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(joint, "_measured", interrupted)
+        icp.co_ablation(*call, store=tmp_path / "pairs", **QUIET)
+    assert done == [64]
+    with pytest.raises(icp.ArtefactError, match="unfinished: 14 of 78 units are missing"):
+        icp.CoAblation.load(tmp_path / "pairs")
+    with monkeypatch.context() as patched:
+        patched.setattr(joint, "_measured", lambda *given: done.append(len(given[2])) or real(*given))
+        got = icp.co_ablation(*call, store=tmp_path / "pairs", **QUIET)
+    assert done == [64, 14]
+    for found in (got, icp.CoAblation.load(tmp_path / "pairs")):
+        assert found.units == want.units and found.header == want.header
+        assert np.array_equal(found.both, want.both) and np.array_equal(found.alone, want.alone)
+    want.save(tmp_path / "saved")
+    assert np.array_equal(icp.CoAblation.load(tmp_path / "saved").both, want.both)
+
+
+def test_stores_of_sets_and_of_units_are_told_apart(model, tmp_path):
+    sets = [NEURONS[:2], [], NEURONS[:1]]
+    found = icp.measure_sets(model, make_probe(), sets, icp.Mask("mean"), store=tmp_path / "sets", **QUIET)
+    assert [[str(unit) for unit in members] for members in found.sets] == sets
+    loaded = icp.SetEffects.load(tmp_path / "sets")
+    assert np.array_equal(loaded.dP, found.dP) and loaded.sets == found.sets and not loaded.dP[1].any()
+    icp.measure(model, make_probe(), NEURONS, icp.Mask("mean"), store=tmp_path / "units", **QUIET)
+    with pytest.raises(icp.ArtefactError, match=r"holds effects of sets of units: read it with icp\.SetEffects\.load"):
+        icp.Effects.load(tmp_path / "sets")
+    with pytest.raises(icp.ArtefactError, match=r"holds effects of single units: read it with icp\.Effects\.load"):
+        icp.SetEffects.load(tmp_path / "units")
+    with pytest.raises(icp.ArtefactError, match="holds other sets than single units and all their pairs"):
+        icp.CoAblation.load(tmp_path / "sets")
+    for other in (dict(sets=sets[:2]), dict(what=icp.Mask("zero")), dict(positions="last")):
+        call = dict(sets=sets, what=icp.Mask("mean"), positions="all") | other
+        with pytest.raises(icp.ArtefactError, match="holds another measurement"):
+            icp.measure_sets(model, make_probe(), call["sets"], call["what"], positions=call["positions"],
+                             store=tmp_path / "sets", **QUIET)  # fmt: skip
+
+
+def test_no_sets_are_refused(model, tmp_path):
+    with pytest.raises(icp.UnitError, match="no sets of units were given"):
+        icp.measure_sets(model, make_probe(), [], icp.Mask("mean"), store=tmp_path / "sets", **QUIET)
+    assert not (tmp_path / "sets").exists()
 
 
 def test_bad_input_is_refused(model):

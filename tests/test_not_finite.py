@@ -206,6 +206,20 @@ def test_pictures_show_the_rest():
     assert np.isfinite(lines[1].y).all()
 
 
+def test_an_estimate_without_a_number_is_marked_and_the_others_stand(tmp_path):
+    model = BY_NAME["llama"].model(torch.float32)
+    units = model.units("neuron")
+    what = icp.Scale(1e39)
+    for options in ({}, {"store": tmp_path / "estimates"}):
+        got = icp.measure(model, make_probe(), units, [icp.Mask("zero"), what], method="linear", **options, **QUIET)
+        assert got.not_finite.sum() > 0 and np.isfinite(got.dP[:, 0]).all()
+    want = icp.measure(model, make_probe(), units, icp.Mask("zero"), method="linear", **QUIET)
+    assert np.array_equal(got.dP[:, :1], want.dP)
+    assert np.array_equal(icp.Effects.load(tmp_path / "estimates").dP, got.dP, equal_nan=True)
+    found = icp.measure(model, make_probe(), units, icp.Scale(3e38), top=3, budget=0.9, miss_rate=0.3, **QUIET)
+    assert len(found.units) == 3 and np.isfinite(found.dP).all()
+
+
 def section(html, name):
     return html.split(f'<section id="{name}"')[1].split("</section>")[0] if f'<section id="{name}"' in html else None
 

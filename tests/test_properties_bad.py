@@ -1,5 +1,6 @@
 """What a property cannot read of an example is said in one sentence with the value and the way out."""
 
+import numpy as np
 import pytest
 from helpers import BY_NAME
 
@@ -149,10 +150,13 @@ class Infinite(icp.Intervention):
         return values + float("inf")
 
 
-def test_a_set_that_makes_the_model_return_nan_is_named(model, probe):
-    sets = [[], ["blocks.0.mlp.hook_post[1]", EMBED]]
-    with pytest.raises(icp.NotFiniteError, match=r"nan for an input under a joint intervention on 2 units: measure in"):
-        icp.measure_sets(model, probe, sets, Infinite(), progress=False)
+def test_a_set_that_makes_the_model_return_nan_is_marked(model, probe):
+    found = icp.measure_sets(model, probe, [[], ["blocks.0.mlp.hook_post[1]", EMBED]], Infinite(), progress=False)
+    assert not found.dP[0].any() and np.isnan(found.dP[1]).all()
+
+
+def test_an_empty_set_alone_does_nothing(model, probe):
+    assert not icp.measure_sets(model, probe, [[]], icp.Mask("mean"), progress=False).dP.any()
 
 
 @pytest.mark.parametrize(

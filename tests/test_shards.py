@@ -172,7 +172,7 @@ def test_the_other_padding_side_is_refused(model, stored):
 @pytest.mark.parametrize("what", ("torch", "icp", "transformers"))
 def test_another_version_is_refused(model, stored, what, monkeypatch):
     if what == "transformers":
-        monkeypatch.setattr("icp.sweep.measure.version", lambda package: "0.0.1")
+        monkeypatch.setattr("icp.sweep.results.version", lambda package: "0.0.1")
     else:
         monkeypatch.setattr(f"{what}.__version__", "0.0.1")
     refused([f"differs in versions.{what} (", '"0.0.1" here'], stored, model=model)

@@ -6,18 +6,20 @@ a backup looks unimportant alone. The effect of u given v is dP(u and v) - dP(v)
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
-from icp.errors import IcpError
+from icp.errors import ArtefactError, IcpError
 from icp.interventions import Intervention, Mask
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import Property
-from icp.sweep.joint import measure_sets
+from icp.sweep.joint import SetEffects, measure_sets
 from icp.sweep.plan import Positions
 from icp.units import Unit
 
@@ -27,14 +29,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class CoAblation:
-    """dP [unit, example] of each unit alone and `both` [unit, unit, example] of each pair, in the property's unit.
+    """What units do alone and in pairs, of which `measured` holds every unit and then every pair."""
 
-    `both[u, u]` is the unit alone.
-    """
+    measured: SetEffects
 
-    units: tuple[Unit, ...]
-    alone: Float[np.ndarray, "unit example"]
-    both: Float[np.ndarray, "unit unit example"]
+    @classmethod
+    def load(cls, path: "str | Path") -> "CoAblation":
+        """Read a store; raises `ArtefactError` for one that `icp.co_ablation` did not write to its end."""
+        found = cls(SetEffects.load(path))
+        if found.measured.sets != _sets(found.units):
+            raise ArtefactError(f"{path} holds other sets than single units and all their pairs: it is no co-ablation")
+        return found
+
+    def save(self, path: "str | Path") -> Path:
+        """Write a zarr store, whole or not at all; `icp.co_ablation(store=path)` writes the same as it goes."""
+        return self.measured.save(path)
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """The labels and the provenance, as of `Effects`."""
+        return self.measured.header
+
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        return tuple(members[0] for members in self.measured.sets if len(members) == 1)
+
+    @property
+    def alone(self) -> Float[np.ndarray, "unit example"]:
+        """dP of each unit alone, in the property's unit."""
+        return self.measured.dP[: len(self.units)]
+
+    @cached_property
+    def both(self) -> Float[np.ndarray, "unit unit example"]:
+        """dP of each pair; `both[u, u]` is the unit alone."""
+        alone, count = self.alone, len(self.units)
+        both = np.empty((count, *alone.shape), alone.dtype)
+        both[range(count), range(count)] = alone
+        for (u, v), together in zip(combinations(range(count), 2), self.measured.dP[count:]):
+            both[u, v] = both[v, u] = together
+        return both
 
     @property
     def given(self) -> Float[np.ndarray, "unit unit example"]:
@@ -86,6 +119,11 @@ def _places(scores: np.ndarray) -> np.ndarray:
     return places
 
 
+def _sets(units: Sequence[Unit]) -> list[tuple[Unit, ...]]:
+    """Every unit, and then every pair."""
+    return [*((unit,) for unit in units), *combinations(units, 2)]
+
+
 def co_ablation(
     model: Model,
     probe: Probe,
@@ -96,25 +134,22 @@ def co_ablation(
     positions: Positions = "all",
     reference: Probe | None = None,
     batch_size: int | None = None,
+    store: "str | Path | None" = None,
     progress: bool = True,
 ) -> CoAblation:
     """Measure every unit alone and every pair of them together, by default under `Mask("mean")`.
 
-    It costs k (k + 1) / 2 joint measurements: meant for the first tens of a ranking. Raises `UnitError` where two
-    units cover the same values, `IcpError` for fewer than two.
+    It costs k (k + 1) / 2 joint measurements: meant for the first tens of a ranking. With `store`, finished chunks are
+    kept in a zarr folder, and the same call resumes. Raises `UnitError` where two units cover the same values,
+    `IcpError` for fewer than two.
     """
     units = tuple(Unit.parse(unit) for unit in units)
     if len(units) < 2:
         raise IcpError(f"co-ablation needs two units or more, got {len(units)}")
-    pairs = [*combinations(range(len(units)), 2)]
-    sets = [[unit] for unit in units] + [[units[u], units[v]] for u, v in pairs]
-    dP = measure_sets(
-        model, probe, sets, Mask("mean") if intervention is None else intervention, property=property,
-        positions=positions, reference=reference, batch_size=batch_size, progress=progress,
-    ).dP  # fmt: skip
-    alone = dP[: len(units)]
-    both = np.empty((len(units), len(units), dP.shape[1]), dP.dtype)
-    both[range(len(units)), range(len(units))] = alone
-    for (u, v), together in zip(pairs, dP[len(units) :]):
-        both[u, v] = both[v, u] = together
-    return CoAblation(units, alone, both)
+    intervention = Mask("mean") if intervention is None else intervention
+    return CoAblation(
+        measure_sets(
+            model, probe, _sets(units), intervention, property=property, positions=positions,
+            reference=reference, batch_size=batch_size, store=store, progress=progress,
+        )
+    )  # fmt: skip

@@ -4,31 +4,59 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from icp.errors import UnitError
+from icp.effects import JOINT
+from icp.errors import ArtefactError, UnitError
 from icp.hooks import SiteEdits, edited
 from icp.interventions import CounterpartDonor, Intervention, MeanDonor
 from icp.model import Model
 from icp.probes import Probe
-from icp.properties import LogitDifference, Property, require_single
+from icp.properties import LogitDifference, Property, require_label, require_single
 from icp.sites import Site, columns_of
 from icp.sweep.donors import Donors, Means, ReadsNothing, donors_of, needed_sites
 from icp.sweep.exact import columns_needed, row_edits
-from icp.sweep.plan import Layout, Plan, Positions, as_numpy, require_finite, within_memory
+from icp.sweep.plan import Layout, Plan, Positions, as_numpy, within_memory
+from icp.sweep.results import Results, Shard, header_of
+from icp.sweep.store import Store, finished
 from icp.units import Unit
+
+AND = " & "
 
 
 @dataclass(frozen=True, eq=False)
 class SetEffects:
-    """dP [set, example] with every unit of a set intervened on at once; `clean` [example] is P without."""
+    """dP [set, example] with every unit of a set intervened on at once; `clean` [example] is P without.
+
+    `header` is as that of `Effects`, its `units` the members of each set joined by " & ".
+    """
 
     dP: np.ndarray
     clean: np.ndarray
+    header: dict[str, Any]
+
+    @property
+    def sets(self) -> list[tuple[Unit, ...]]:
+        return [tuple(Unit.parse(name) for name in names.split(AND) if name) for names in self.header["units"]]
+
+    def save(self, path: "str | Path") -> Path:
+        """Write a zarr store, whole or not at all; `icp.measure_sets(store=path)` writes the same as it goes."""
+        Store.save(path, self.header, self.dP[:, None], self.clean, np.full_like(self.clean, np.nan))
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: "str | Path") -> "SetEffects":
+        """Read a store; raises `ArtefactError` where it is foreign, damaged, or not measured to its end."""
+        header, dP, clean, _ = finished(path)
+        if header["method"] != JOINT:
+            raise ArtefactError(f"{path} holds effects of single units: read it with icp.Effects.load")
+        return cls(dP[:, 0], clean, header)
 
 
 def measure_sets(
@@ -41,16 +69,23 @@ def measure_sets(
     positions: Positions = "all",
     reference: Probe | None = None,
     batch_size: int | None = None,
+    store: "str | Path | None" = None,
     progress: bool = True,
 ) -> SetEffects:
     """dP of each set of units, all of one set under `intervention` together; an empty set gives 0.
 
-    A swap with another unit uses that unit's value in the clean run. Raises `UnitError` where two units of a set cover
-    the same values (a head and one of its dimensions).
+    A swap with another unit uses that unit's value in the clean run. With `store`, finished chunks of sets are kept in
+    a zarr folder, and the same call resumes after a kill. Raises `UnitError` where two units of a set cover the same
+    values (a head and one of its dimensions), `ArtefactError` for a store of another measurement. dP is NaN where the
+    model returns NaN or infinity under an edit; without one that raises `NotFiniteError`.
     """
     sets = [[Unit.parse(unit) for unit in members] for members in sets]
     property = LogitDifference() if property is None else property
     require_single(property)
+    require_label(property, store is not None)
+    require_label(intervention, store is not None)
+    if not sets:
+        raise UnitError("no sets of units were given")
     for members in sets:
         require_disjoint(model, members)
     everyone = sorted({unit for members in sets for unit in members})
@@ -60,43 +95,59 @@ def measure_sets(
         tokens.require_alignment()
     with model.frozen(), torch.no_grad():
         layout = Layout.of(model, tokens, "right")
+        where = layout.where(positions)
         plan = Plan.of(model, layout, batch_size)
         clean, plan = within_memory(plan, partial(layout.clean, model))
-        if not everyone:
-            return SetEffects(np.zeros((len(sets), len(probe)), as_numpy(clean).dtype), as_numpy(clean))
         means = None
-        if any(isinstance(donor, MeanDonor) for donor in donors):
+        if everyone and any(isinstance(donor, MeanDonor) for donor in donors):
             told = (probe if reference is None else reference).tokenize(model.tokenizer, ReadsNothing())
             means, plan = within_memory(
                 plan, partial(Means, model, told, needed_sites(model, [intervention], everyone))
             )
-        columns = columns_needed(model, everyone, [intervention])
-        starts = [min((model.sites[unit.site].start for unit in members), default=-1) for members in sets]
-        order = sorted((number for number, members in enumerate(sets) if members), key=starts.__getitem__)
-        where = layout.where(positions)
+        names = [AND.join(map(str, members)) for members in sets]
+        header = header_of(model, probe, names, [intervention], property, JOINT, positions, reference, "right")
+        kept = as_numpy(clean)
+        results = Results.of(header, plan, kept, np.full_like(kept, np.nan), False, store, Shard())
+        with tqdm(total=len(sets), unit="set", desc="joint sets", disable=not progress, leave=False) as bar:
+            bar.update(len(sets) - sum(map(len, results.todo)))
+            for chunk in results.todo:
+                measured = partial(
+                    _measured, model, layout, [sets[i] for i in chunk], intervention, where, means, clean
+                )
+                dP, plan = within_memory(plan, measured)
+                results.write(chunk, as_numpy(dP)[:, None], plan)
+                bar.update(len(chunk))
+    found = results.effects(names)
+    return SetEffects(found.dP[:, 0], found.clean, found.header)
 
-        def measured(plan: Plan) -> Tensor:
-            result = clean.repeat(len(sets), 1)
-            with tqdm(total=len(sets) * layout.examples, unit="row", desc="joint sets", disable=not progress,
-                      leave=False) as bar:  # fmt: skip
-                for examples in torch.arange(layout.examples, device=model.device).split(plan.batch_size):
-                    entered = sorted({starts[number] for number in order} - {0})
-                    lent = Donors(model, layout, [intervention], columns, means, plan, examples, entered)
-                    for start, alike in groupby(order, key=starts.__getitem__):
-                        for together in _batched(list(alike), max(1, plan.batch_size // len(examples))):
-                            edits = _edits(
-                                model, lent, [sets[number] for number in together], intervention, examples, where
-                            )
-                            hidden = lent.hidden[start].repeat(len(together), 1, 1) if start else None
-                            with edited(edits):
-                                value = layout.value(model, examples.repeat(len(together)), start=start, hidden=hidden)
-                            result[torch.tensor(together)[:, None], examples] = value.view(len(together), -1)
-                            bar.update(value.numel())
-            return result
 
-        result, _ = within_memory(plan, measured)
-        require_finite(result, lambda i: f"an input under a joint intervention on {len(sets[i])} units")
-        return SetEffects(as_numpy(result - clean), as_numpy(clean))
+def _measured(
+    model: Model,
+    layout: Layout,
+    sets: list[list[Unit]],
+    intervention: Intervention,
+    where: Tensor,
+    means: Means | None,
+    clean: Tensor,
+    plan: Plan,
+) -> Tensor:
+    """dP [set, example] of a few sets."""
+    columns = columns_needed(model, [unit for members in sets for unit in members], [intervention])
+    starts = [min((model.sites[unit.site].start for unit in members), default=-1) for members in sets]
+    order = sorted((number for number, members in enumerate(sets) if members), key=starts.__getitem__)
+    result = clean.repeat(len(sets), 1)
+    for examples in torch.arange(layout.examples, device=model.device).split(plan.batch_size) if order else ():
+        entered = sorted({starts[number] for number in order} - {0})
+        lent = Donors(model, layout, [intervention], columns, means, plan, examples, entered)
+        for start, alike in groupby(order, key=starts.__getitem__):
+            for together in _batched(list(alike), max(1, plan.batch_size // len(examples))):
+                edits = _edits(model, lent, [sets[number] for number in together], intervention, examples, where)
+                hidden = lent.hidden[start].repeat(len(together), 1, 1) if start else None
+                with edited(edits):
+                    value = layout.value(model, examples.repeat(len(together)), start=start, hidden=hidden)
+                result[torch.tensor(together)[:, None], examples] = value.view(len(together), -1)
+    difference = result - clean
+    return difference.where(difference.isfinite(), torch.nan)
 
 
 def _batched(numbers: list[int], size: int) -> Iterator[list[int]]:

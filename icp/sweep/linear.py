@@ -19,7 +19,7 @@ from icp.properties import PairGap
 from icp.sweep.changes import Change, Clean, changes, place_of
 from icp.sweep.donors import Donors, Means, donors_of, needed_sites
 from icp.sweep.gradients import Dropping, traced
-from icp.sweep.plan import Layout, Plan, Positions, as_numpy, require_finite
+from icp.sweep.plan import Layout, Plan, Positions, as_numpy
 from icp.units import Unit
 
 
@@ -76,7 +76,10 @@ def linear_batches(
     plan: Plan,
     method: Linear,
 ) -> Iterator[tuple[Tensor, np.ndarray]]:
-    """Yield (examples, estimated dP [unit, intervention, example]) a batch of examples at a time."""
+    """Yield (examples, estimated dP [unit, intervention, example]) a batch of examples at a time.
+
+    An estimate that is not finite is NaN.
+    """
     for what in interventions:
         if what.as_affine() is None:
             raise IcpError(f"{what.label} is not affine, so it has no first-order estimate: use method='exact'")
@@ -93,8 +96,7 @@ def linear_batches(
         batch = _Batch(model, layout, units, interventions, means, plan, method, examples, where[examples])
         for change, estimate in estimated(batch):
             result[change.rows, change.which] = estimate
-        require_finite(result, lambda u: f"the estimate of {units[u]}")
-        yield examples, as_numpy(result)
+        yield examples, as_numpy(result.where(result.isfinite(), torch.nan))
 
 
 @dataclass(frozen=True, eq=False)

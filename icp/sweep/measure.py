@@ -1,10 +1,7 @@
 """`measure`: probe x units x interventions -> effects."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +21,7 @@ from icp.sweep.linear import Linear, linear_batches
 from icp.sweep.plan import Layout, Plan, Positions, as_numpy, within_memory
 from icp.sweep.precision import measured_in
 from icp.sweep.ray import Ray, shared
-from icp.sweep.results import Results, Shard, stored
+from icp.sweep.results import Results, Shard, header_of, stored
 from icp.sweep.topk import require_options, top_k
 from icp.units import Unit
 
@@ -207,7 +204,8 @@ def _measure(
 
             (means, clean, total), plan = within_memory(plan, prepared)
         label = method.label if isinstance(method, Linear) else method
-        header = _header(model, probe, order, interventions, property, label, positions, reference, padding_side)
+        names = [str(unit) for unit in order]
+        header = header_of(model, probe, names, interventions, property, label, positions, reference, padding_side)
         results = Results.of(header, plan, as_numpy(clean), total, gap, store, shard)
         mine = sum(map(len, results.chunks))
         bar = tqdm(total=mine, unit="unit", desc=f"measure ({label})", disable=not progress, leave=False)
@@ -265,25 +263,3 @@ def _total(model: Model, probe: Probe, property: Property, plan: Plan, clean: to
         layout = Layout.of(model, others.tokenize(model.tokenizer, property), plan.padding_side)
         total[paired] = as_numpy(layout.clean(model, plan)) - as_numpy(clean)[paired]
     return total
-
-
-def _header(model, probe, units, interventions, property, method, positions, reference, padding_side) -> dict:
-    from icp import __version__
-
-    if not isinstance(positions, str):
-        positions = list(positions)
-    return {
-        "units": [str(unit) for unit in units],
-        "interventions": [what.label for what in interventions],
-        "examples": [json.loads(json.dumps(asdict(example))) for example in probe.examples],
-        "property": property.label,
-        "unit_of_P": property.unit,
-        "method": method,
-        "positions": positions,
-        "reference": None if reference is None else reference.digest,
-        "padding_side": padding_side,
-        "dtype": str(model.dtype),
-        "model": model.name,
-        "binding": model.binding,
-        "versions": {"icp": __version__, "torch": torch.__version__, "transformers": version("transformers")},
-    }

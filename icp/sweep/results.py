@@ -1,13 +1,21 @@
 """What a sweep has measured so far: in a store where there is one, else in memory."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from icp.effects import Effects
 from icp.errors import ArtefactError, IcpError
-from icp.sweep.plan import Plan
+from icp.interventions import Intervention
+from icp.model import Model
+from icp.probes import Probe
+from icp.properties import Property
+from icp.sweep.plan import Plan, Positions
 from icp.sweep.store import Store
 from icp.units import Unit
 
@@ -89,7 +97,7 @@ class Results:
         if repr(plan) not in self.plans:
             self.plans.append(repr(plan))
 
-    def effects(self, units: list[Unit]) -> Effects:
+    def effects(self, units: "list[Unit] | list[str]") -> Effects:
         """Those of the shard's units, in the caller's order."""
         dP, notes = self.dP, {"plans": self.plans}
         if self.store is not None:
@@ -99,6 +107,37 @@ class Results:
         if names != self.header["units"]:
             dP = dP[[place[name] for name in names]]
         return Effects(dP, self.clean, self.total, self.header | {"units": names} | notes)
+
+
+def header_of(
+    model: Model,
+    probe: Probe,
+    units: list[str],
+    interventions: list[Intervention],
+    property: Property,
+    method: str,
+    positions: Positions,
+    reference: Probe | None,
+    padding_side: str,
+) -> dict[str, Any]:
+    """The labels of a measurement, and all that its numbers depend on."""
+    from icp import __version__
+
+    return {
+        "units": units,
+        "interventions": [what.label for what in interventions],
+        "examples": [json.loads(json.dumps(asdict(example))) for example in probe.examples],
+        "property": property.label,
+        "unit_of_P": property.unit,
+        "method": method,
+        "positions": positions if isinstance(positions, str) else list(positions),
+        "reference": None if reference is None else reference.digest,
+        "padding_side": padding_side,
+        "dtype": str(model.dtype),
+        "model": model.name,
+        "binding": model.binding,
+        "versions": {"icp": __version__, "torch": torch.__version__, "transformers": version("transformers")},
+    }
 
 
 def stored(path: "str | Path", units: list[Unit]) -> Effects:

@@ -179,6 +179,18 @@ class Store:
         return np.where(np.isinf(dP), np.nan, dP), clean, total
 
 
+def finished(path: "str | Path") -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]:
+    """Header, dP, clean and total of a store; raises `ArtefactError` where it is not measured to its end."""
+    store = Store.open(path)
+    missing = int((~store.measured()).sum())
+    if missing:
+        raise ArtefactError(
+            f"{path} is unfinished: {missing} of {len(store.header['units'])} units are missing; rerun the same "
+            "measurement"
+        )
+    return store.header | store.notes, *store.read()
+
+
 def _marked(dP: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(dP), np.inf, dP)
 
