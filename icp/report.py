@@ -14,8 +14,23 @@ from icp.evaluate import Evaluation
 from icp.files import writing_file
 from icp.frontier import Frontier
 from icp.page import Html, Section, element, joined, page, table
-from icp.sections import audited, bullets, dosed, driving, frontier_of, marked, plain, results, selected, units_map
+from icp.sections import (
+    audited,
+    backed_up,
+    bullets,
+    certified,
+    dosed,
+    driving,
+    frontier_of,
+    marked,
+    plain,
+    results,
+    rounded,
+    selected,
+    units_map,
+)  # fmt: skip
 from icp.selection import Selection
+from icp.sweep.co_ablation import CoAblation
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,7 @@ def report(
     selection: Selection | None = None,
     evaluations: Mapping[str, Evaluation] | None = None,
     drivers: Drivers | None = None,
+    co_ablation: CoAblation | None = None,
     notes: Sequence[str] = (),
     max_gap_left: float | None = None,
 ) -> Report:
@@ -52,8 +68,8 @@ def report(
 
     `estimates` are first-order effects, `exact` effects of (some of) the same units, `doses` effects of `Scale(alpha)`,
     `costs` effects of a mask on losses, by name. `evaluations` maps a section's name to models, of which the first is
-    what the others are compared with. `max_gap_left`, a share, is drawn on the frontier as the target. Estimates that
-    come without exact effects are said to be unaudited.
+    what the others are compared with. `co_ablation` says whether units stand in for each other. `max_gap_left`, a
+    share, is drawn on the frontier as the target. Estimates that come without exact effects are said to be unaudited.
 
     Raises `ArtefactError` where the artefacts were made on different models.
     """
@@ -61,7 +77,7 @@ def report(
     measured = {"estimates": estimates, "exact": exact, "doses": doses}
     measured |= {f"cost: {name}": effects for name, effects in costs.items()}
     measured = {name: effects for name, effects in measured.items() if effects is not None}
-    binding = _common(_bindings(measured, frontier, selection, drivers))
+    binding = _common(_bindings(measured, frontier, selection, drivers, co_ablation))
     for name, evaluation in evaluations.items():
         _require_evaluated(binding, name, evaluation)
     model_name = _with_origin(model_name or next((e.header["model"] for e in measured.values()), ""))
@@ -71,6 +87,9 @@ def report(
         results(summary, evaluations, unit_of_P, model_name),
         units_map(exact if estimates is None else estimates, chosen),
         audited(estimates, exact),
+        certified(measured),
+        rounded(measured),
+        backed_up(co_ablation),
         dosed(doses),
         frontier_of(frontier, selection, max_gap_left),
         selected(selection, estimates, exact, costs),
@@ -84,7 +103,11 @@ def report(
 
 
 def _bindings(
-    measured: dict[str, Effects], frontier: Frontier | None, selection: Selection | None, drivers: Drivers | None
+    measured: dict[str, Effects],
+    frontier: Frontier | None,
+    selection: Selection | None,
+    drivers: Drivers | None,
+    co_ablation: CoAblation | None,
 ) -> dict[str, dict[str, str]]:
     """What each artefact is bound to, less a selection's weights: a cut model's selection is bound to those it left."""
     bindings = {name: effects.header["binding"] for name, effects in measured.items()}
@@ -92,6 +115,8 @@ def _bindings(
         bindings["frontier"] = frontier.binding
     if drivers is not None:
         bindings["drivers"] = drivers.header["binding"]
+    if co_ablation is not None:
+        bindings["co-ablation"] = co_ablation.header["binding"]
     if selection is not None:
         bindings["selection"] = {key: value for key, value in selection.binding.items() if key != "weights"}
     return bindings

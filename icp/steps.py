@@ -8,6 +8,7 @@
 | `doses.zarr` | `score` | the gap under `Scale(alpha)` of the top units |
 | `frontier.safetensors`, `selection.safetensors` | `cut` | the joint frontier and what was decided on it |
 | `evaluation*.json`, `drivers.json`, `about.json` | the demo, `icp evaluate` | more for the report, where it is there |
+| `co-ablation.zarr` | `icp.co_ablation(store=...)` | whether units stand in for each other, for the report |
 """
 
 import json
@@ -27,6 +28,7 @@ from icp.properties import NextTokenLoss, PairGap, Property, TaskLoss
 from icp.report import Report, report
 from icp.scores import Scores, budgets_of, selectivity
 from icp.selection import Selection
+from icp.sweep.co_ablation import CoAblation
 from icp.sweep.measure import measure
 
 Costs = Mapping[str, tuple[Probe, Property]]
@@ -166,6 +168,7 @@ def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Re
         "frontier": found("frontier.safetensors", Frontier.load),
         "selection": found("selection.safetensors", Selection.load),
         "drivers": found("drivers.json", Drivers.load),
+        "co_ablation": found("co-ablation.zarr", CoAblation.load),
     }
     evaluations = {path.stem: Evaluation.load(path) for path in sorted(folder.glob("evaluation*.json"))}
     if not evaluations and not any(artefact is not None for artefact in artefacts.values()):

@@ -1,5 +1,7 @@
 """Small artefacts made by hand, of a model that does not exist: 2 blocks, 3 heads and 4 neurons each."""
 
+from itertools import combinations
+
 import numpy as np
 
 import icp
@@ -49,6 +51,21 @@ def carrying(means, spread=0.1, **options):
 
 MEANS = np.array([0.5, -0.25, 0.1, 1.5, 0.02, -0.04, *np.linspace(-0.3, 0.4, 8)])
 """The indirect effect of each of `UNITS`."""
+
+
+def co_ablation(alone, both, examples=4, interventions=("mask:mean",)):
+    """Effects of units alone [unit] and of pairs [unit, unit], the same in every example."""
+    units = [f"blocks.0.mlp.hook_post[{i}]" for i in range(len(alone))]
+    pairs = list(combinations(range(len(alone)), 2))
+    dP = np.array([*alone, *(both[u][v] for u, v in pairs)], dtype=float)[:, None].repeat(examples, 1)
+    sets = [*units, *(f"{units[u]} & {units[v]}" for u, v in pairs)]
+    header = effects(dP[:, None], units=sets, interventions=interventions, total=np.full(examples, np.nan)).header
+    return icp.CoAblation(icp.SetEffects(dP, np.ones(examples), header | {"method": "joint"}))
+
+
+def backups():
+    """Units 0 and 1 stand in for each other, unit 2 acts alone."""
+    return co_ablation([0.0, 0.0, -1.0], [[0.0, -3.0, -1.0], [-3.0, 0.0, -1.0], [-1.0, -1.0, -1.0]])
 
 
 def estimates():
@@ -123,6 +140,7 @@ def everything():
         "selection": selection(),
         "evaluations": {"held-out pairs": evaluation()},
         "drivers": drivers(),
+        "co_ablation": backups(),
         "notes": ["One seed."],
         "max_gap_left": 0.6,
     }

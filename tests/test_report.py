@@ -8,9 +8,23 @@ from html.parser import HTMLParser
 import numpy as np
 import plotly.graph_objects
 import pytest
-from artefacts import BINDING, MEANS, UNITS, carrying, cost, evaluation, everything, exact, frontier, selection
+from artefacts import (
+    BINDING,
+    MEANS,
+    UNITS,
+    backups,
+    carrying,
+    co_ablation,
+    cost,
+    evaluation,
+    everything,
+    exact,
+    frontier,
+    selection,
+)  # fmt: skip
 
 import icp
+from icp.certificate import Stratum
 from icp.drivers import DrivingInput
 
 HOSTILE = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -23,6 +37,7 @@ SECTIONS = {
     "frontier": "frontier",
     "selected": "selection",
     "drivers": "drivers",
+    "backups": "co_ablation",
     "notes": "notes",
 }
 
@@ -89,7 +104,7 @@ def page(html):
 
 def test_every_section_is_there_and_in_the_table_of_contents(page):
     assert list(page.sections) == [
-        "results", "units", "audit", "doses", "frontier", "selected", "drivers", "provenance", "notes",
+        "results", "units", "audit", "backups", "doses", "frontier", "selected", "drivers", "provenance", "notes",
     ]  # fmt: skip
     links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
     assert links == [f"#{name}" for name in page.sections]
@@ -339,6 +354,44 @@ def test_an_evaluation_of_other_models_is_refused(key):
     assert made(evaluations={"held out": icp.Evaluation(values, {}, {"original": foreign, "pruned": pruned})})
     with pytest.raises(icp.ArtefactError, match=rf"'held out' is of another {key} \(something else\).*{BINDING[key]}"):
         made(evaluations={"held out": icp.Evaluation(values, {}, {"original": foreign, "pruned": foreign})})
+
+
+def test_it_says_when_backups_change_the_ranking(page):
+    said = " ".join(page.sections["backups"].split())
+    assert "3 units were intervened on (mask:mean) alone and in all 3 pairs, on 4 examples." in said
+    assert "This changes the ranking by mean |dP|: 1 unit of the first 1, 1 unit of the first 2 would not be" in said
+    neuron = "blocks.0.mlp.hook_post[{}]".format
+    assert page.row("backups", neuron(0))[1:] == [
+        ("0", 0.0), ("3.00", 3.0), (neuron(1), None), ("2", 2.0), ("1", 1.0),
+    ]  # fmt: skip
+    assert page.row("backups", neuron(2))[3][0] == "none"
+    alone = [-2.0, 1.0, 0.5]
+    unchanged = made(co_ablation=co_ablation(alone, [[u + v for v in alone] for u in alone])).sections["backups"]
+    assert "This does not change which units are the first 1, 2." in unchanged
+
+
+def test_a_co_ablation_of_another_model_is_refused():
+    other = backups()
+    other.header["binding"] = BINDING | {"weights": "others"}
+    with pytest.raises(icp.ArtefactError, match="'co-ablation' was made on another weights"):
+        made(co_ablation=other)
+
+
+def test_what_a_search_proved_and_how_it_was_rounded_is_said():
+    found = exact()
+    certificate = icp.Certificate(
+        top=6, units=14, confidence=0.95, miss_rate=0.2, budget=0.9, seed=0, threshold=0.1, candidates=8,
+        strata=(Stratum(6, 4, 0),), unknown=0, missed_upper=1, work_fraction=0.85,
+    )  # fmt: skip
+    compared = {"spearman": 0.98765, "units": 6, "against": "torch.float32"}
+    found.header.update(certificate=certificate.as_json(), rank_correlation=compared, dtype="torch.bfloat16")
+    page = made(exact=found)
+    assert str(certificate) in page.sections["certificate"] and "exact: Top 6 of 14" in page.sections["certificate"]
+    said = page.sections["precision"]
+    assert "exact: measured in bfloat16. Its scores, mean |dP| of 6 units spaced over the ranking, have a " in said
+    assert "rank correlation of 0.988 with those in float32 (Spearman)" in said
+    found.header["rank_correlation"] = compared | {"spearman": float("nan")}
+    assert "could not be compared with those in float32" in made(exact=found).sections["precision"]
 
 
 def test_saved_it_is_the_page(tmp_path, html):

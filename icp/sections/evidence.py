@@ -142,20 +142,6 @@ def _audit_table(found: Audit) -> Html:
     return table(["measure", "value"], rows, class_="facts")
 
 
-def marked(measured: Mapping[str, Effects]) -> Section | None:
-    """How many rows the model gave no finite P for, where there are any."""
-    lines = []
-    for name, effects in measured.items():
-        rows, units = int(effects.not_finite.sum()), int((effects.not_finite > 0).sum())
-        if rows:
-            lines.append(
-                f"{name}: in {rows:,} of {effects.dP.size:,} rows (one a unit, intervention and example), of "
-                f"{units_counted(units)}, the model returned NaN or infinity, so they have no number; units with such "
-                "a row are ranked last and never selected by it."
-            )
-    return Section("not-finite", "Rows without a number", bullets(lines)) if lines else None
-
-
 def frontier_of(frontier: Frontier | None, selection: Selection | None, max_gap_left: float | None) -> Section | None:
     """What is left of the gap, and what it costs, as the set grows."""
     if frontier is None:
