@@ -50,10 +50,21 @@ def test_every_pair_can_be_aligned_and_every_name_is_understood(smollm2):
     assert right.mean() > 0.95
 
 
+def fewer(probe, templates, words=1):
+    """The examples of so many templates and words, the first of each."""
+    first = {field: list(dict.fromkeys(getattr(e, field) for e in probe.examples)) for field in ("template", "word")}
+    kept = set(first["template"][:templates]), set(first["word"][:words])
+    return icp.Probe(tuple(e for e in probe.examples if e.template in kept[0] and e.word in kept[1]))
+
+
 @pytest.mark.smollm2
 def test_the_demo_from_end_to_end_on_few_units(smollm2, tmp_path, monkeypatch):
-    """The real model, the real sentences, a handful of candidates: every artefact is there and says the same."""
+    """The real model, some of the sentences, a handful of candidates: every artefact is there and says the same."""
     from icp.demo import run
+
+    for name, taken in (("pairs", (9, 12)), ("names", (9, 9)), ("neutral", (24,))):
+        some = fewer(getattr(sentences, name)(), *taken)
+        monkeypatch.setattr(sentences, name, lambda some=some: some)
 
     def small(model, probe, costs, folder, **options):
         few = {name: (inputs.take(4), loss) for name, (inputs, loss) in costs.items()}
