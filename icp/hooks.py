@@ -4,6 +4,7 @@ It works alike on plain `transformers` modules, a `TransformerBridge` and a `Hoo
 a side of it. Hooks that the user attached stay where they are.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -78,6 +79,19 @@ def on_output(module: nn.Module, look: Callable[[Tensor], None]) -> RemovableHan
         look(output[0] if isinstance(output, tuple) else output)
 
     return module.register_forward_hook(post)
+
+
+@contextmanager
+def set_aside(module: nn.Module) -> Iterator[None]:
+    """No hook of any part of `module` inside; afterwards those that were there, and only they."""
+    kept = [(part, part._forward_hooks, part._forward_pre_hooks) for part in module.modules()]
+    try:
+        for part, *_ in kept:
+            part._forward_hooks, part._forward_pre_hooks = OrderedDict(), OrderedDict()
+        yield
+    finally:
+        for part, after, before in kept:
+            part._forward_hooks, part._forward_pre_hooks = after, before
 
 
 class _Captured(Exception):

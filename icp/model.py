@@ -17,7 +17,17 @@ from torch import Tensor, nn
 from icp.batch import Batch
 from icp.errors import ModelError, ProbeError, UnitError
 from icp.families import Family, outgoing, unwrap
-from icp.hooks import Reads, captured, narrowed, reading, standing_in, started_at, stopping_after, stopping_at
+from icp.hooks import (
+    Reads,
+    captured,
+    narrowed,
+    reading,
+    set_aside,
+    standing_in,
+    started_at,
+    stopping_after,
+    stopping_at,
+)
 from icp.quiet import quiet_transformers
 from icp.sites import Site
 from icp.units import KINDS, Unit, site_name
@@ -291,13 +301,11 @@ class Model:
 
     @cached_property
     def _tuple_output(self) -> bool:
+        """Whether blocks return a tuple, as a pass of our own shows: hooks that are there are not to see it."""
         kinds: list[bool] = []
-        handle = self.blocks[0].register_forward_hook(lambda m, a, output: kinds.append(isinstance(output, tuple)))
-        try:
-            with self.frozen(), torch.no_grad():
-                self._forward(self.pad([[0, 1]]))
-        finally:
-            handle.remove()
+        with set_aside(self.module), self.frozen(), torch.no_grad():
+            self.blocks[0].register_forward_hook(lambda m, a, output: kinds.append(isinstance(output, tuple)))
+            self._forward(self.pad([[0, 1]]))
         return kinds[0]
 
     @contextmanager

@@ -1,8 +1,9 @@
 """The values that interventions put in: means, counterparts, other units, other examples."""
 
 import random
-from collections.abc import Callable, Collection, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from icp.batch import Batch
 from icp.errors import ProbeError, UnitError
-from icp.hooks import on_input, on_output
+from icp.hooks import captured, on_input, on_output
 from icp.interventions import CounterpartDonor, Donor, ExampleDonor, Intervention, MeanDonor, UnitDonor
 from icp.model import Model
 from icp.probes import Tokens
@@ -77,13 +78,70 @@ def donors_of(interventions: list[Intervention]) -> list[Donor]:
     return [a.donor for a in affine if a is not None and a.donor is not None]
 
 
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """Clean activations: `values` of sites [example, pos, column], by block the residual stream that enters it and what
+    its attention adds to that [example, pos, d_model]."""
+
+    values: dict[str, Tensor]
+    hidden: dict[int, Tensor]
+    attention: dict[int, Tensor]
+
+
+class Recorder:
+    """Keeps activations of the forward passes that are made while it is installed, one after another.
+
+    `columns` gives, per site name, the value-axis indices to keep; `entrances` and `attentions` are blocks.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        columns: dict[str, Int[Tensor, " column"]],
+        entrances: Collection[int] = (),
+        attentions: Collection[int] = (),
+    ):
+        self.model, self.columns = model, columns
+        self._values: dict[str, list[Tensor]] = {name: [] for name in columns}
+        self._hidden: dict[int, list[Tensor]] = {layer: [] for layer in entrances}
+        self._attention: dict[int, list[Tensor]] = {layer: [] for layer in attentions}
+
+    @property
+    def last(self) -> int:
+        """The block at whose entrance everything has been seen."""
+        layers = [self.model.sites[name].layer for name in self.columns]
+        return max([*self._hidden, *(0 if layer is None else layer + 1 for layer in layers)])
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        def keeping(parts):
+            return lambda value: parts.append(value.detach())
+
+        def narrow(name, value):
+            self._values[name].append(value[:, :, self.columns[name]])
+            return value
+
+        with ExitStack() as stack:
+            for layer, parts in self._hidden.items():
+                stack.callback(on_input(self.model.entrances[layer], keeping(parts)).remove)
+            for layer, parts in self._attention.items():
+                stack.callback(on_output(self.model.attention(layer), keeping(parts)).remove)
+            stack.enter_context(captured([self.model.sites[name] for name in self.columns], {}, keep=narrow))
+            yield
+
+    def recorded(self) -> Recorded:
+        """What the passes so far gave, their rows joined."""
+        kept = (self._values, self._hidden, self._attention)
+        return Recorded(*({key: torch.cat(parts) for key, parts in each.items()} for each in kept))
+
+
 class Donors:
     """Clean activations of a probe and of what it swaps with, for some examples and some columns of some sites.
 
     `columns` gives, per site name, the value-axis indices to keep, so that a sweep over a few units of many sites
     does not hold whole sites; only the positions that the layout runs are kept. `hidden[layer]` is the residual stream
     at the entrance of that block, for `entrances`, and `attention[layer]` what its attention adds to it, for
-    `attentions`. Where `clean` is false the probe's own run is left out.
+    `attentions`. Where `clean` is false the probe's own run is left out; where it was `recorded` it is not run again.
     """
 
     def __init__(
@@ -98,15 +156,16 @@ class Donors:
         entrances: Collection[int] = (),
         attentions: Collection[int] = (),
         clean: bool = True,
+        recorded: "Recorded | None" = None,
     ):
         self.model, self.layout, self.columns, self.means = model, layout, columns, means
         self.first = int(examples[0])
-        sites = [site for name, site in model.sites.items() if name in columns]
         donors = donors_of(interventions)
-        self.hidden: dict[int, Tensor] = {}
-        self.attention: dict[int, Tensor] = {}
-        own = (layout.batch_of(rows) for rows in examples.split(plan.batch_size))
-        self.clean = self._capture(own, sites, entrances, attentions) if clean else {}
+        if recorded is None and clean:
+            own = (layout.batch_of(rows) for rows in examples.split(plan.batch_size))
+            recorded = self._recorded(own, entrances, attentions)
+        recorded = recorded or Recorded({}, {}, {})
+        self.clean, self.hidden, self.attention = recorded.values, recorded.hidden, recorded.attention
         self.swapped: dict[Donor, dict[str, Tensor]] = {}
         chosen = examples.tolist()
         for donor in dict.fromkeys(donors):
@@ -121,7 +180,7 @@ class Donors:
                 continue
             padded = model.pad(rows, "right")
             parts = torch.arange(len(rows), device=model.device).split(plan.batch_size)
-            values = self._capture((padded[part] for part in parts), sites)
+            values = self._recorded(padded[part] for part in parts).values
             index = torch.zeros(len(chosen), layout.batch.ids.shape[1], dtype=torch.long)
             for row, (example, partner) in enumerate(zip(chosen, partners)):
                 offset = int(layout.offsets[example])
@@ -131,37 +190,17 @@ class Donors:
                 name: value.gather(1, index.expand(-1, -1, value.shape[2])) for name, value in values.items()
             }
 
-    def _capture(
+    def _recorded(
         self,
         batches: Iterable[Batch],
-        sites: list[Site],
         entrances: Collection[int] = (),
         attentions: Collection[int] = (),
-    ) -> dict[str, Tensor]:
-        found: dict[str, list[Tensor]] = {site.name: [] for site in sites}
-        hidden: dict[int, list[Tensor]] = {entrance: [] for entrance in entrances}
-        attention: dict[int, list[Tensor]] = {layer: [] for layer in attentions}
-        last = max([*entrances, *(0 if site.layer is None else site.layer + 1 for site in sites)])
-
-        def keeping(parts):
-            return lambda value: parts.append(value.detach())
-
-        def narrow(name, value):
-            return value[:, :, self.columns[name]]
-
-        for batch in batches:
-            values: dict[str, Tensor] = {}
-            with ExitStack() as stack, torch.no_grad():
-                for entrance, parts in hidden.items():
-                    stack.callback(on_input(self.model.entrances[entrance], keeping(parts)).remove)
-                for layer, parts in attention.items():
-                    stack.callback(on_output(self.model.attention(layer), keeping(parts)).remove)
-                self.model.entering(batch, last, values, sites, narrow)
-            for name, value in values.items():
-                found[name].append(value)
-        self.hidden |= {entrance: torch.cat(parts) for entrance, parts in hidden.items()}
-        self.attention |= {layer: torch.cat(parts) for layer, parts in attention.items()}
-        return {name: torch.cat(parts) for name, parts in found.items()}
+    ) -> "Recorded":
+        recorder = Recorder(self.model, self.columns, entrances, attentions)
+        with recorder.installed(), torch.no_grad():
+            for batch in batches:
+                self.model.entering(batch, recorder.last, {}, [])
+        return recorder.recorded()
 
     def values(
         self, store: dict[str, Tensor], site: str, columns: Int[Tensor, "row width"], examples: Int[Tensor, " row"]

@@ -18,7 +18,7 @@ from icp.hooks import SiteEdits, edited
 from icp.interventions import Intervention, UnitDonor
 from icp.model import Model
 from icp.sites import Site, columns_of
-from icp.sweep.donors import Donors, Means, donors_of
+from icp.sweep.donors import Donors, Means, Recorded, Recorder, donors_of
 from icp.sweep.plan import Layout, Plan, Positions, as_numpy, within_memory
 from icp.units import Unit
 
@@ -37,15 +37,20 @@ def exact_chunks(
     plan: Plan,
     chunks: list[range],
     replan: Callable[[Plan], None],
+    recorded: Recorded | None = None,
 ) -> Iterator[tuple[range, np.ndarray]]:
     """Yield (chunk, dP [unit, intervention, example]) for each chunk of `units`; `clean` is P [example].
 
+    `recorded` is what `recorder_of` these units kept of the clean run that gave it, if it did.
     dP is NaN where the model returns NaN or infinity. Out of memory halves the batch: `replan` is told the new plan and
     the chunk is measured again.
     """
     where = layout.where(positions)
     while chunks:
-        capture = _Capture.of(model, layout, units, interventions, plan, chunks)
+        if recorded is None:
+            capture = _Capture.of(model, layout, units, interventions, plan, chunks)
+        else:
+            capture = _Capture(chunks, (torch.arange(layout.examples, device=model.device),), units)
         chunks = chunks[len(capture.chunks) :]
         dP = [
             np.empty((len(chunk), len(interventions), layout.examples), as_numpy(clean).dtype)
@@ -54,7 +59,7 @@ def exact_chunks(
         for examples in capture.parts:
 
             def lent(plan: Plan, capture=capture, examples=examples) -> tuple[Layout, Donors, Tensor]:
-                return capture.lent(model, layout, interventions, means, plan, examples, clean)
+                return capture.lent(model, layout, interventions, means, plan, examples, clean, recorded)
 
             (ready, donors, before), fitting = within_memory(plan, lent)
             for number, chunk in enumerate(capture.chunks):
@@ -106,6 +111,13 @@ class _Capture:
         parts = torch.arange(layout.examples, device=model.device).split(held)
         return cls(chunks[:count], parts, [units[i] for chunk in chunks[:count] for i in chunk])
 
+    def needs(self, model: Model, interventions: list[Intervention]) -> tuple[dict[str, Tensor], list[int], list[int]]:
+        """Columns by site, and the blocks whose residual stream, and whose attention's output, edits are added to."""
+        routes = {_route(model, model.sites[u.site], what.as_affine() is not None) for u in self.units
+                  for what in interventions}  # fmt: skip
+        attentions = sorted({route.start for route in routes if route.way == "attention"})
+        return columns_needed(model, self.units, interventions), sorted({r.start for r in routes}), attentions
+
     def lent(
         self,
         model: Model,
@@ -115,18 +127,25 @@ class _Capture:
         plan: Plan,
         examples: Tensor,
         clean: Tensor,
+        recorded: Recorded | None,
     ) -> tuple[Layout, Donors, Tensor]:
         """What a part of the probe lends to its interventions, and its P [example] without one."""
         ready = layout.prepared(model, examples, plan)
-        columns = columns_needed(model, self.units, interventions)
-        routes = {_route(model, model.sites[u.site], what.as_affine() is not None) for u in self.units
-                  for what in interventions}  # fmt: skip
-        entrances = sorted({route.start for route in routes})
-        attentions = sorted({route.start for route in routes if route.way == "attention"})
-        donors = Donors(model, ready, interventions, columns, means, plan, examples, entrances, attentions)
+        columns, entrances, attentions = self.needs(model, interventions)
+        donors = Donors(
+            model, ready, interventions, columns, means, plan, examples, entrances, attentions, recorded=recorded
+        )
         if not layout.first:
             return ready, donors, clean[examples]
         return ready, donors, torch.cat([ready.value(model, rows) for rows in examples.split(plan.batch_size)])
+
+
+def recorder_of(
+    model: Model, layout: Layout, units: list[Unit], interventions: list[Intervention], plan: Plan
+) -> Recorder | None:
+    """What keeps all that these units need of a clean run of the probe; None where that is too much to hold."""
+    capture = _Capture.of(model, layout, units, interventions, plan, [range(len(units))])
+    return Recorder(model, *capture.needs(model, interventions)) if len(capture.parts) == 1 else None
 
 
 @dataclass(frozen=True)

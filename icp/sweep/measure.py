@@ -1,6 +1,7 @@
 """`measure`: probe x units x interventions -> effects."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from icp.interventions import CounterpartDonor, Intervention, MeanDonor
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, PairGap, Property, require_label
-from icp.sweep.donors import Means, ReadsNothing, donors_of, needed_sites
-from icp.sweep.exact import exact_chunks
+from icp.sweep.donors import Means, ReadsNothing, Recorded, donors_of, needed_sites
+from icp.sweep.exact import exact_chunks, recorder_of
 from icp.sweep.late import LateLayout
 from icp.sweep.linear import Linear, linear_batches
 from icp.sweep.plan import Layout, Plan, Positions, as_numpy, within_memory
@@ -193,16 +194,22 @@ def _measure(
             layout = Layout.of(model, tokens, padding_side)
             layout.where(positions)  # raises before anything is written
             plan = Plan.of(model, layout, batch_size, memory, padding_side, gradient=method != "exact")
+            late = LateLayout.of_positions(model, tokens, positions) if _all_affine(interventions) else None
 
-            def prepared(plan: Plan) -> tuple[Means | None, torch.Tensor, np.ndarray]:
+            def prepared(plan: Plan) -> tuple[Means | None, torch.Tensor, np.ndarray, Recorded | None]:
                 means = None
                 if any(isinstance(donor, MeanDonor) for donor in donors):
                     told = (probe if reference is None else reference).tokenize(model.tokenizer, ReadsNothing())
                     means = Means(model, told, needed_sites(model, interventions, order), plan)
-                clean = layout.clean(model, plan)
-                return means, clean, np.zeros(0) if gap else _total(model, probe, property, plan, clean)
+                recorder = None
+                if method == "exact" and late is None:
+                    recorder = recorder_of(model, layout, order, interventions, plan)
+                with nullcontext() if recorder is None else recorder.installed():
+                    clean = layout.clean(model, plan)
+                total = np.zeros(0) if gap else _total(model, probe, property, plan, clean)
+                return means, clean, total, None if recorder is None else recorder.recorded()
 
-            (means, clean, total), plan = within_memory(plan, prepared)
+            (means, clean, total, recorded), plan = within_memory(plan, prepared)
         label = method.label if isinstance(method, Linear) else method
         names = [str(unit) for unit in order]
         header = header_of(model, probe, names, interventions, property, label, positions, reference, padding_side)
@@ -210,12 +217,15 @@ def _measure(
         mine = sum(map(len, results.chunks))
         bar = tqdm(total=mine, unit="unit", desc=f"measure ({label})", disable=not progress, leave=False)
         with bar:
-            measured = partial(_linear, method) if isinstance(method, Linear) else _exact
-            measured(model, layout, clean, order, interventions, positions, means, plan, results, bar)
+            given = order, interventions, positions, means, plan, results, bar
+            if isinstance(method, Linear):
+                _linear(method, model, layout, *given)
+            else:
+                _exact(model, late or layout, clean, recorded, *given)
     return results.effects(units)
 
 
-def _linear(method, model, layout, clean, units, interventions, positions, means, plan, results, bar) -> None:
+def _linear(method, model, layout, units, interventions, positions, means, plan, results, bar) -> None:
     todo = results.todo
     if not todo:
         return
@@ -236,18 +246,20 @@ def _linear(method, model, layout, clean, units, interventions, positions, means
         start += len(chunk)
 
 
-def _exact(model, layout, clean, units, interventions, positions, means, plan, results, bar) -> None:
+def _exact(model, layout, clean, recorded, units, interventions, positions, means, plan, results, bar) -> None:
     todo = results.todo
     bar.update(sum(map(len, results.chunks)) - sum(map(len, todo)))
     used = [plan]
-    affine = all(what.as_affine() is not None for what in interventions)
     with torch.no_grad():
-        late = LateLayout.of_positions(model, layout.tokens, positions) if affine else None
         for chunk, values in exact_chunks(
-            model, late or layout, clean, units, interventions, positions, means, plan, todo, used.append
+            model, layout, clean, units, interventions, positions, means, plan, todo, used.append, recorded
         ):
             results.write(chunk, values, used[-1])
             bar.update(len(chunk))
+
+
+def _all_affine(interventions: list[Intervention]) -> bool:
+    return all(what.as_affine() is not None for what in interventions)
 
 
 def _numpy_dtype(model: Model) -> np.dtype:

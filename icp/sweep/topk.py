@@ -109,8 +109,8 @@ def pool_of(model: Model, probe: Probe, units: list[Unit], intervention: Interve
     """What measuring each unit costs: the share of the blocks and the read-out (counted as one more) that runs again.
 
     An additive unit of block l (a neuron) starts after it, others start with it. Every call takes a pass for clean
-    values, one to capture activations, one for the counterparts where there are any, and one for the values that the
-    intervention puts in, where they come from other inputs.
+    values and activations, one for the counterparts where there are any, and one for the values that the intervention
+    puts in, where they come from other inputs.
     """
     blocks = len(model.blocks)
     start: dict[str, int] = {}
@@ -122,7 +122,7 @@ def pool_of(model: Model, probe: Probe, units: list[Unit], intervention: Interve
     paired = any(example.counterpart is not None for example in probe.examples)
     lent = any(not isinstance(donor, UnitDonor) for donor in donors_of([intervention]))
     groups = np.array([codes[unit.layer, unit.kind] for unit in units])
-    return Pool(costs, groups, 2.0 + paired + lent)
+    return Pool(costs, groups, 1.0 + paired + lent)
 
 
 def _joined(parts: list[Effects], names: list[str]) -> Effects:
