@@ -93,13 +93,12 @@ class Model:
                 ("head", family.heads, family.attn_out),
                 ("neuron", family.neurons, family.mlp_out),
             ):
-                weight, bias = outgoing(block, projection)
-                width = weight.shape[0]
+                width = outgoing(block, projection)[0].shape[0]
                 unit_width = width // n_heads if kind == "head" else 1
                 additive = parallel or kind == "neuron"
                 module = block.get_submodule(point.module)
                 name = site_name(kind, layer)
-                sites.append(Site(name, layer, module, point.side, width, unit_width, additive, weight.detach(), bias))
+                sites.append(Site(name, layer, module, point.side, width, unit_width, additive, block, projection))
             sites.append(Site(site_name("resid", layer), layer, block, "output", d_model, 1, False, on_residual=True))
         return {site.name: site for site in sites}
 
