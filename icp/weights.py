@@ -1,4 +1,4 @@
-"""What a module's parameters are: a digest of them, and a copy."""
+"""What a module's parameters are: a digest of them, a copy, and a copy in another dtype."""
 
 import copy
 import hashlib
@@ -30,3 +30,16 @@ def copied(module: nn.Module) -> nn.Module:
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     return copy.deepcopy(module, memo)
+
+
+def copied_in(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A deep copy with its weights in `dtype`, as `from_pretrained(dtype=dtype)` would load them.
+
+    Buffers that no checkpoint holds, such as rotary frequencies, stay as precise as the config made them.
+    """
+    other = copied(module)
+    kept = [(part, name, part._buffers[name]) for part in other.modules() for name in part._non_persistent_buffers_set]
+    other.to(dtype)
+    for part, name, buffer in kept:
+        part._buffers[name] = buffer
+    return other
