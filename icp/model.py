@@ -49,6 +49,18 @@ class Model:
     def config(self) -> Any:
         return self.module.config if self.kind == "transformers" else self.module.cfg
 
+    @property
+    def settings(self) -> list[dict[str, Any]]:
+        """The configs of all that computes: a bridge has its own and that of the module it is laid over."""
+        original = [self.module.original_model.config] if self.kind == "bridge" else []
+        return [config.to_dict() for config in (self.config, *original)]
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages besides torch whose code computes."""
+        lens = {"transformers": (), "bridge": ("transformer-lens",), "hooked_transformer": ("transformer-lens",)}
+        return ("transformers", *lens[self.kind])
+
     @cached_property
     def blocks(self) -> list[nn.Module]:
         return list(self.module.get_submodule(self.family.blocks))

@@ -2,20 +2,18 @@
 
 import json
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from icp.effects import Effects
 from icp.errors import ArtefactError, IcpError
 from icp.interventions import Intervention
 from icp.model import Model
 from icp.probes import Probe
-from icp.properties import Property
-from icp.sweep.plan import Plan, Positions
+from icp.sweep.plan import Layout, Plan, Positions
+from icp.sweep.provenance import provenance
 from icp.sweep.store import Store
 from icp.units import Unit
 
@@ -114,15 +112,14 @@ def header_of(
     probe: Probe,
     units: list[str],
     interventions: list[Intervention],
-    property: Property,
+    layout: Layout,
     method: str,
     positions: Positions,
     reference: Probe | None,
     padding_side: str,
 ) -> dict[str, Any]:
     """The labels of a measurement, and all that its numbers depend on."""
-    from icp import __version__
-
+    property = layout.tokens.property
     return {
         "units": units,
         "interventions": [what.label for what in interventions],
@@ -136,7 +133,7 @@ def header_of(
         "dtype": str(model.dtype),
         "model": model.name,
         "binding": model.binding,
-        "versions": {"icp": __version__, "torch": torch.__version__, "transformers": version("transformers")},
+        **provenance(model, layout, reference),
     }
 
 
