@@ -83,7 +83,7 @@ def test_a_hook_that_was_not_there_is_noticed(model, stored):
     """Neither weights nor names tell: what the model computes without intervention does."""
     other = model.copy()
     handle = other.blocks[0].register_forward_hook(lambda module, args, output: output * 1.01)
-    refused(["without intervention P of 'The nurse said that' is", "a hook or the model's config differs"], stored,
+    refused(["without intervention P of 'The nurse said that' is", "a hook or a setting of a module differs"], stored,
             model=other)  # fmt: skip
     handle.remove()
     handle = other.blocks[0].register_forward_hook(lambda module, args, output: None)
@@ -200,3 +200,49 @@ def test_a_hooked_transformer_says_what_computes():
         icp.load(hooked_transformer("llama")), make_probe(), "hook_embed[0]", icp.Mask(), **CALL
     ).header
     assert "transformer-lens" in header["versions"] and len(header["config"]) == 16
+
+
+@pytest.mark.parametrize("property", (icp.Probability(), icp.PairGap(icp.Probability())))
+def test_a_change_of_a_small_probability_is_noticed(model, property, tmp_path):
+    """All P here are below 0.0001, and change by a few hundredths of themselves."""
+    probe = icp.Probe(make_probe().examples[1:])
+    call = dict(units=some_units(CASE), interventions=WHATS, property=property, store=tmp_path / "effects", **CALL)
+    assert 0 < np.abs(icp.measure(model, probe, **call).clean).max() < 1e-4
+    other = model.copy()
+    other.blocks[0].register_forward_hook(lambda module, args, output: output * 1.01)
+    refused(["without intervention P of"], tmp_path / "effects", model=other, probe=probe, property=property)
+
+
+def test_a_probability_of_zero_is_the_same_measurement(tmp_path):
+    never = CASE.model()
+    call = dict(probe=make_probe(), units=some_units(CASE), interventions=WHATS, property=icp.Probability(),
+                store=tmp_path / "effects", **CALL)  # fmt: skip
+    only = torch.zeros(never.unembed.out_features, dtype=torch.float64)
+    only[0] = 1e6
+    handle = never.unembed.register_forward_hook(lambda module, args, output: output + only)
+    assert not icp.measure(never, **call).clean.any()
+    icp.measure(never, **call)
+    handle.remove()
+    with pytest.raises(icp.ArtefactError, match=r"without intervention P of .* is 0 there and"):
+        icp.measure(never, **call)
+
+
+def test_a_change_of_the_counterparts_alone_is_noticed(model, stored):
+    """What they lend, and the total effect, change; P(x) does not."""
+    other = model.copy()
+    word = other.tokenizer.convert_tokens_to_ids(" carpenter")
+    other.module.model.embed_tokens.register_forward_hook(
+        lambda module, args, output: output * torch.where(args[0] == word, 1.01, 1)[..., None]
+    )
+    refused(["without intervention P of 'The carpenter said that' is"], stored, model=other)
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64, torch.bfloat16, torch.float16))
+def test_probabilities_of_another_plan_are_not_another_measurement(dtype, tmp_path):
+    properties = (icp.Probability(), icp.ClassProbability(), icp.LogLikelihood(), icp.PairGap(icp.Probability()))
+    for number, property in enumerate(properties):
+        call = dict(units=some_units(CASE), interventions=WHATS, property=property, store=tmp_path / str(number))
+        for kernel, size in (("sdpa", 1), ("eager", 7)):
+            module = CASE.module(dtype)
+            module.set_attn_implementation(kernel)
+            icp.measure(icp.load(module, make_tokenizer()), make_probe(), **call, batch_size=size, progress=False)

@@ -66,13 +66,14 @@ class Results:
         path: "str | Path | None",
         shard: Shard,
     ) -> "Results":
+        largest = float(np.abs(clean).max())
         if gap:
             clean = _less(clean)
             total = -2 * clean
         store, chunk = None, plan.unit_chunk
         if path is not None:
             store = Store.create(path, header, str(clean.dtype), plan)
-            store.write_examples(clean, total)
+            store.write_examples(clean, total, largest)
             chunk = store.chunk
         count = len(header["units"])
         chunks = shard.of([range(start, min(start + chunk, count)) for start in range(0, count, chunk)])
