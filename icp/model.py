@@ -59,6 +59,18 @@ class Model:
     def config(self) -> Any:
         return self.module.config if self.kind == "transformers" else self.module.cfg
 
+    @property
+    def settings(self) -> list[dict[str, Any]]:
+        """The configs of all that computes: a bridge has its own and that of the module it is laid over."""
+        original = [self.module.original_model.config] if self.kind == "bridge" else []
+        return [config.to_dict() for config in (self.config, *original)]
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages besides torch whose code computes."""
+        lens = {"transformers": (), "bridge": ("transformer-lens",), "hooked_transformer": ("transformer-lens",)}
+        return ("transformers", *lens[self.kind])
+
     @cached_property
     def blocks(self) -> list[nn.Module]:
         return list(self.module.get_submodule(self.family.blocks))
@@ -103,13 +115,12 @@ class Model:
                 ("head", family.heads, family.attn_out),
                 ("neuron", family.neurons, family.mlp_out),
             ):
-                weight, bias = outgoing(block, projection)
-                width = weight.shape[0]
+                width = outgoing(block, projection)[0].shape[0]
                 unit_width = width // n_heads if kind == "head" else 1
                 additive = parallel or kind == "neuron"
                 module = block.get_submodule(point.module)
                 name = site_name(kind, layer)
-                sites.append(Site(name, layer, module, point.side, width, unit_width, additive, weight.detach(), bias))
+                sites.append(Site(name, layer, module, point.side, width, unit_width, additive, block, projection))
             sites.append(Site(site_name("resid", layer), layer, block, "output", d_model, 1, False, on_residual=True))
         return {site.name: site for site in sites}
 

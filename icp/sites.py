@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from icp.errors import UnitError
-from icp.families import Part
+from icp.families import Part, Projection, outgoing
 from icp.units import Unit
 
 Values = Float[Tensor, "row pos width"]
@@ -23,11 +23,10 @@ class Site:
     """Where the units of one hook point live in a live model.
 
     `unit_width` is the number of value dimensions one index covers: `d_head` for attention heads, else 1.
-    `outgoing` is the projection into the residual stream `[width, d_model]` (a view of the live weights) and `bias`
-    its bias; both are None where there is no such projection (residual and embedding dimensions, queries, keys).
-    `additive` says that an edit here changes the block's output by exactly `edit @ outgoing`, so that the block need
-    not run again, and `on_residual` that the values are themselves the block's output. `part` is the part of a fused
-    projection's output that is meant, of heads of width `unit_width`.
+    `block` and `projection` say which weights carry the values into the residual stream; both are None where none do
+    (residual and embedding dimensions, queries, keys). `additive` says that an edit here changes the block's output by
+    exactly `edit @ outgoing`, so that the block need not run again, and `on_residual` that the values are themselves
+    the block's output. `part` is the part of a fused projection's output that is meant, of heads of width `unit_width`.
     """
 
     name: str
@@ -37,10 +36,25 @@ class Site:
     width: int
     unit_width: int
     additive: bool
-    outgoing: Tensor | None = None
-    bias: Tensor | None = None
+    block: nn.Module | None = None
+    projection: Projection | None = None
     on_residual: bool = False
     part: Part | None = None
+
+    @property
+    def outgoing(self) -> Float[Tensor, "width d_model"] | None:
+        """The projection into the residual stream, a view of the weights as they are now; None where there is none.
+
+        A parameter's storage may be replaced (`param.data = ...`, `load_state_dict(assign=True)`, `module.to(...)`), so
+        a view that is kept would go on showing the old one.
+        """
+        return None if self.projection is None else outgoing(self.block, self.projection)[0].detach()
+
+    @property
+    def bias(self) -> Float[Tensor, " d_model"] | None:
+        """The bias of that projection as it is now; None where there is none."""
+        bias = None if self.projection is None else outgoing(self.block, self.projection)[1]
+        return None if bias is None else bias.detach()
 
     @property
     def start(self) -> int:

@@ -1,7 +1,8 @@
-"""What a module's parameters are: a digest of them, and a copy."""
+"""What a module's parameters are: a digest of them (and of buffers), a copy, and a copy in another dtype."""
 
 import copy
 import hashlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,14 +12,22 @@ from torch import Tensor, nn
 
 def weights_digest(module: nn.Module) -> str:
     """A digest of every parameter's shape, dtype and bytes, the same on any device and under any module names."""
+    return _digest(module.parameters())
+
+
+def buffers_digest(module: nn.Module) -> str:
+    """The same of every buffer, such as rotary frequencies and attention masks."""
+    return _digest(module.buffers())
+
+
+def _digest(tensors: Iterable[Tensor]) -> str:
     with ThreadPoolExecutor() as threads:  # hashing leaves the interpreter free
-        digests = threads.map(_digest, module.parameters())
-        return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
+        return hashlib.sha256(b"".join(threads.map(_bytes_digest, tensors))).hexdigest()[:16]
 
 
-def _digest(parameter: nn.Parameter) -> bytes:
-    digest = hashlib.sha256(repr((tuple(parameter.shape), str(parameter.dtype))).encode())
-    digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+def _bytes_digest(tensor: Tensor) -> bytes:
+    digest = hashlib.sha256(repr((tuple(tensor.shape), str(tensor.dtype))).encode())
+    digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.digest()
 
 
@@ -30,3 +39,16 @@ def copied(module: nn.Module) -> nn.Module:
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     return copy.deepcopy(module, memo)
+
+
+def copied_in(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A deep copy with its weights in `dtype`, as `from_pretrained(dtype=dtype)` would load them.
+
+    Buffers that no checkpoint holds, such as rotary frequencies, stay as precise as the config made them.
+    """
+    other = copied(module)
+    kept = [(part, name, part._buffers[name]) for part in other.modules() for name in part._non_persistent_buffers_set]
+    other.to(dtype)
+    for part, name, buffer in kept:
+        part._buffers[name] = buffer
+    return other

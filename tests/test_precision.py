@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import BY_NAME, make_probe
+from helpers import BY_NAME, HOOKED, WORDS, bridged, hooked_transformer, make_probe, make_tokenizer
 from scipy.stats import spearmanr
 
 import icp
@@ -72,3 +72,35 @@ def test_the_same_dtype_needs_no_copy_and_another_kind_is_refused(model):
     assert "rank_correlation" not in same.header
     with pytest.raises(icp.IcpError, match=r"cannot measure in torch.int8: use torch.float32"):
         icp.measure(model, make_probe(), model.units("head"), icp.Mask(), dtype=torch.int8, **QUIET)
+
+
+LONG = icp.Probe.from_texts(
+    [f"The {' '.join((WORDS.split() * 3)[:58])} {last}" for last in ("said", "ran")], (" she", " he")
+)
+"""Texts so long that rotary frequencies rounded to bfloat16 turn keys and queries elsewhere."""
+
+
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16))
+@pytest.mark.parametrize("name", ("llama", "qwen2", "gpt_neox", "gpt2", "gpt_neo"))
+def test_a_lower_dtype_is_what_loading_in_it_gives(name, dtype, tmp_path):
+    model = BY_NAME[name].model(torch.float32)
+    loaded = icp.load(model.save_pretrained(tmp_path / "m"), make_tokenizer(), dtype=dtype)
+    call = (LONG, model.units("head"), icp.Mask())
+    low = icp.measure(model, *call, dtype=dtype, **QUIET)
+    assert LONG.tokenize(model.tokenizer).text_lengths == [60, 60]
+    want = icp.measure(loaded, *call, **QUIET)
+    assert np.array_equal(low.clean, want.clean) and np.array_equal(low.dP, want.dP)
+    assert low.header["binding"] == want.header["binding"]
+
+
+@pytest.mark.parametrize("name", ("bridge llama", "bridge gpt2", *(f"hooked {name}" for name in HOOKED)))
+def test_a_lens_computes_in_a_lower_dtype_too(name):
+    kind, case = name.split()
+    if kind == "bridge":
+        module = bridged(BY_NAME[case].module(torch.float32), make_tokenizer())
+    else:
+        module = hooked_transformer(case, torch.float32)
+    model = icp.load(module, make_tokenizer())
+    units = model.units("neuron", layers=[0])
+    low = icp.measure(model, make_probe(), units, icp.Mask(), dtype=torch.bfloat16, **QUIET)
+    assert low.header["dtype"] == "torch.bfloat16" and 0.9 < low.header["rank_correlation"]["spearman"] < 1

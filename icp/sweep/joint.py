@@ -105,7 +105,7 @@ def measure_sets(
                 plan, partial(Means, model, told, needed_sites(model, [intervention], everyone))
             )
         names = [AND.join(map(str, members)) for members in sets]
-        header = header_of(model, probe, names, [intervention], property, JOINT, positions, reference, "right")
+        header = header_of(model, probe, names, [intervention], layout, JOINT, positions, reference, "right")
         kept = as_numpy(clean)
         results = Results.of(header, plan, kept, np.full_like(kept, np.nan), False, store, Shard())
         with tqdm(total=len(sets), unit="set", desc="joint sets", disable=not progress, leave=False) as bar:

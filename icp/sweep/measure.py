@@ -212,7 +212,7 @@ def _measure(
             (means, clean, total, recorded), plan = within_memory(plan, prepared)
         label = method.label if isinstance(method, Linear) else method
         names = [str(unit) for unit in order]
-        header = header_of(model, probe, names, interventions, property, label, positions, reference, padding_side)
+        header = header_of(model, probe, names, interventions, layout, label, positions, reference, padding_side)
         results = Results.of(header, plan, as_numpy(clean), total, gap, store, shard)
         mine = sum(map(len, results.chunks))
         bar = tqdm(total=mine, unit="unit", desc=f"measure ({label})", disable=not progress, leave=False)

@@ -11,7 +11,7 @@ from icp.errors import IcpError
 from icp.model import Model
 from icp.sweep.store import Store
 from icp.units import Unit
-from icp.weights import copied
+from icp.weights import copied_in
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 COMPARED = 64
@@ -28,7 +28,7 @@ def measured_in(
     """
     if dtype not in DTYPES:
         raise IcpError(f"cannot measure in {dtype}: use {', '.join(map(str, DTYPES))}")
-    effects = call(replace(model, module=copied(model.module).to(dtype)), units, **stored)
+    effects = call(replace(model, module=copied_in(model.module, dtype)), units, **stored)
     if "rank_correlation" in effects.header or len(effects.units) < len(units):
         return effects
     found = effects.header | {"rank_correlation": _compared(model, effects, call)}

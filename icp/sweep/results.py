@@ -2,20 +2,18 @@
 
 import json
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from icp.effects import Effects
 from icp.errors import ArtefactError, IcpError
 from icp.interventions import Intervention
 from icp.model import Model
 from icp.probes import Probe
-from icp.properties import Property
-from icp.sweep.plan import Plan, Positions
+from icp.sweep.plan import Layout, Plan, Positions
+from icp.sweep.provenance import provenance
 from icp.sweep.store import Store
 from icp.units import Unit
 
@@ -68,13 +66,14 @@ class Results:
         path: "str | Path | None",
         shard: Shard,
     ) -> "Results":
+        largest = float(np.abs(clean).max())
         if gap:
             clean = _less(clean)
             total = -2 * clean
         store, chunk = None, plan.unit_chunk
         if path is not None:
             store = Store.create(path, header, str(clean.dtype), plan)
-            store.write_examples(clean, total)
+            store.write_examples(clean, total, largest)
             chunk = store.chunk
         count = len(header["units"])
         chunks = shard.of([range(start, min(start + chunk, count)) for start in range(0, count, chunk)])
@@ -114,15 +113,14 @@ def header_of(
     probe: Probe,
     units: list[str],
     interventions: list[Intervention],
-    property: Property,
+    layout: Layout,
     method: str,
     positions: Positions,
     reference: Probe | None,
     padding_side: str,
 ) -> dict[str, Any]:
     """The labels of a measurement, and all that its numbers depend on."""
-    from icp import __version__
-
+    property = layout.tokens.property
     return {
         "units": units,
         "interventions": [what.label for what in interventions],
@@ -136,7 +134,7 @@ def header_of(
         "dtype": str(model.dtype),
         "model": model.name,
         "binding": model.binding,
-        "versions": {"icp": __version__, "torch": torch.__version__, "transformers": version("transformers")},
+        **provenance(model, layout, reference),
     }
 
 

@@ -5,6 +5,7 @@ written last. So processes may be killed at any moment, and several may write to
 """
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ FORMAT, VERSION = "icp-effects", 2
 MARKER = "zarr.json"
 NOT_YET, ELSEWHERE = 0, -1
 """In place of a batch size: not measured; measured, with the plans that the notes name."""
+UNBOUNDED = ("logits", "nats", "nats per token")
+"""Units of P that rounding of the logits is carried into as it is, however near to 0 P may be."""
 NOTES = ("plans", "rank_correlation")
 """What of `Effects.header` is no provenance, but was found out while measuring."""
 
@@ -149,28 +152,41 @@ class Store:
             self.group["dP"][chunk.start : chunk.stop] = _marked(values)
             self.group["batch_size"][chunk.start : chunk.stop] = plan.batch_size
 
-    def write_examples(self, clean: np.ndarray, total: np.ndarray) -> None:
+    def write_examples(self, clean: np.ndarray, total: np.ndarray, largest: float) -> None:
         """P(x) and P(x') - P(x) of every example; the latter is NaN where there is no counterpart.
 
-        Raises `ArtefactError` where another P(x) is there already: the model computes something else than it did, for a
-        reason that its weights do not show, such as a hook or its config.
+        `largest` is the largest |P| that was read, which for a difference of P may be far larger than what is kept.
+        Raises `ArtefactError` where another P(x) or P(x') is there already: the model computes something else than it
+        did, for a reason that the header does not show, such as a hook.
         """
         with _explained(self.path):
-            there = self.group["clean"][:]
-        # As far as plans and devices may differ; norms and softmaxes work in float32 even in a float64 model.
-        eps = max(2.0**-23, torch.finfo(getattr(torch, self.header["dtype"].removeprefix("torch."))).eps)
-        far = np.abs(there - clean) > eps**0.5 * (1 + np.abs(clean).max())
-        if far.any():
-            example = int(far.argmax())
-            raise ArtefactError(
-                f"{self.path} holds another measurement: without intervention P of "
-                f"{self.header['examples'][example]['text']!r} is {there[example]:.6g} there and "
-                f"{clean[example]:.6g} here, with the same weights and probe: a hook or the model's config differs; "
-                "choose another path or delete it"
-            )
+            kept, kept_total = self.group["clean"][:], self.group["total"][:]
+        slack = self._rounding(float(np.nanmax(np.abs(clean + total), initial=largest)))
+        for name, there, here in (("text", kept, clean), ("counterpart", kept + kept_total, clean + total)):
+            far = np.abs(there - here) > slack
+            if far.any():
+                example = int(far.argmax())
+                raise ArtefactError(
+                    f"{self.path} holds another measurement: without intervention P of "
+                    f"{self.header['examples'][example][name]!r} is {there[example]:.6g} there and "
+                    f"{here[example]:.6g} here, with the same weights and probe: a hook or a setting of a module "
+                    "differs; choose another path or delete it"
+                )
         with _explained(self.path):
             self.group["clean"][:] = clean
             self.group["total"][:] = total
+
+    def _rounding(self, largest: float) -> float:
+        """How far P may lie from itself under another plan, or on another device, where `largest` is the largest |P|.
+
+        A logit, and the logarithm of a probability, is off by a share of its size or of 1. Anything else is off by that
+        share of itself.
+        """
+        # As far as plans and devices may differ; norms and softmaxes work in float32 even in a float64 model.
+        eps = max(2.0**-23, torch.finfo(getattr(torch, self.header["dtype"].removeprefix("torch."))).eps)
+        if self.header["unit_of_P"] in UNBOUNDED:
+            return eps**0.5 * (1 + largest)
+        return eps**0.5 * largest * (1 + abs(math.log(largest))) if largest else 0.0
 
     def read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """dP, clean and total as arrays."""
