@@ -14,6 +14,7 @@ from icp.interventions import CounterpartDonor, Intervention, MeanDonor
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, PairGap, Property, require_label
+from icp.sweep.arguments import require_kinds
 from icp.sweep.donors import Means, ReadsNothing, donors_of, needed_sites
 from icp.sweep.exact import exact_chunks
 from icp.sweep.late import LateLayout
@@ -79,6 +80,7 @@ def measure(
     Raises `ProbeError` for inputs that cannot be measured, `UnitError` for units the model does not have,
     `ArtefactError` for a store of another measurement, `NotFiniteError` where the model returns NaN on a plain input.
     """
+    require_kinds(model, probe, reference, positions, batch_size, memory, dtype, runner)
     interventions = list(interventions) if isinstance(interventions, Sequence) else [interventions]
     units = _checked_units(model, units)
     property = LogitDifference() if property is None else property
@@ -89,6 +91,10 @@ def measure(
     part = Shard.parse(shard)
     if part.count > 1 and store is None:
         raise IcpError(f"shard={shard!r} needs a store, the same for all shards: pass store=path")
+    search = dict(confidence=confidence, miss_rate=miss_rate, budget=budget, seed=seed)
+    idle = next((name for name, value in search.items() if value != SEARCH[name]), None)
+    if top is None and idle is not None:
+        raise IcpError(f"{idle}={search[idle]!r} is for a search: give top=k too, or leave it out")
     options = dict(
         property=property, positions=positions, reference=reference, batch_size=batch_size,
         memory=memory, padding_side=padding_side, progress=progress,
@@ -111,16 +117,12 @@ def measure(
             model, probe, units, interventions, store=store, shard=Shard.parse(shard), method=method, **options
         )
 
-    search = dict(confidence=confidence, miss_rate=miss_rate, budget=budget, seed=seed)
     if top is not None:
         require_options(len(units), interventions, method, top, **search)
         if part.count > 1 or dtype not in (None, model.dtype):
             raise IcpError(f"top={top} is one search in the model's own dtype: leave out shard and dtype")
         measured = partial(call, model)
         return top_k(model, probe, units, interventions[0], measured, top=top, store=store, **search)
-    idle = next((name for name, value in search.items() if value != SEARCH[name]), None)
-    if idle is not None:
-        raise IcpError(f"{idle}={search[idle]!r} is for a search: give top=k too, or leave it out")
     if dtype in (None, model.dtype):
         return call(model, units, store, part)
     return measured_in(model, dtype, units, call, store=store, shard=part)
