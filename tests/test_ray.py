@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from helpers import BY_NAME, CASES, HOOKED, bridged, hooked_transformer, make_probe, make_tokenizer, some_units
+from helpers import BY_NAME, CASES, HOOKED, bridged, hooked_transformer, make_probe, make_tokenizer, some_units, watched
 
 import icp
 from icp.sweep.plan import CAPTURE_BYTES
@@ -158,6 +158,20 @@ def test_a_shard_that_kills_every_worker_is_one_sentence(cluster, model, tmp_pat
     with pytest.raises(icp.IcpError, match=r"^2 Ray workers died over shard 1/2: [^\n]*the same call resumes$"):
         icp.measure(model, make_probe(), runner=icp.Ray(workers=1), **call)
     assert len(list((tmp_path / "pids").iterdir())) == 2
+
+
+def test_the_bar_moves_with_the_store_and_starts_where_it_stands(cluster, model, units, tmp_path, monkeypatch):
+    """Within a shard too: here there is one."""
+    bars = watched(monkeypatch, "icp.sweep.ray")
+    monkeypatch.setattr("icp.sweep.crew.TICK", 0.05)
+    (tmp_path / "pids").mkdir()
+    call = (model, make_probe(), units, [Slow(str(tmp_path / "pids")), icp.Mask("mean")])
+    options = dict(store=tmp_path / "effects", batch_size=64)
+    there = len(icp.measure(*call, **options, shard="1/5", **QUIET).units)
+    icp.measure(*call, **options, runner=icp.Ray(workers=1, shards=1))
+    (bar,) = bars
+    assert (bar.total, bar.initial, bar.n, bar.unit) == (len(units), there, len(units), "unit")
+    assert sum(bar.updates) == len(units) - there and len([step for step in bar.updates if step]) > 1
 
 
 def test_a_killed_run_is_resumed_by_workers_and_by_one_process(cluster, model, units, alone, tmp_path):

@@ -210,8 +210,9 @@ def _measure(
         header = header_of(model, probe, names, interventions, property, label, positions, reference, padding_side)
         results = Results.of(header, plan, as_numpy(clean), total, gap, store, shard)
         mine = sum(map(len, results.chunks))
-        bar = tqdm(total=mine, unit="unit", desc=f"measure ({label})", disable=not progress, leave=False)
-        with bar:
+        there = mine - sum(map(len, results.todo))
+        shown = dict(unit="unit", desc=f"measure ({label})", disable=not progress, leave=False)
+        with tqdm(total=mine, initial=there, **shown) as bar:
             measured = partial(_linear, method) if isinstance(method, Linear) else _exact
             measured(model, layout, clean, order, interventions, positions, means, plan, results, bar)
     return results.effects(units)
@@ -222,10 +223,11 @@ def _linear(method, model, layout, clean, units, interventions, positions, means
     if not todo:
         return
     mine = [units[i] for chunk in todo for i in chunk]
+    there = bar.n
 
     def estimated(plan: Plan) -> np.ndarray:
         dP = np.empty((len(mine), len(interventions), layout.examples), dtype=_numpy_dtype(model))
-        bar.reset()
+        bar.update(there - bar.n)
         for examples, values in linear_batches(model, layout, mine, interventions, positions, means, plan, method):
             dP[:, :, examples.cpu().numpy()] = values
             bar.update(len(mine) * len(examples) / layout.examples)
@@ -240,7 +242,6 @@ def _linear(method, model, layout, clean, units, interventions, positions, means
 
 def _exact(model, layout, clean, units, interventions, positions, means, plan, results, bar) -> None:
     todo = results.todo
-    bar.update(sum(map(len, results.chunks)) - sum(map(len, todo)))
     used = [plan]
     affine = all(what.as_affine() is not None for what in interventions)
     with torch.no_grad():
