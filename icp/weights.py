@@ -31,13 +31,21 @@ def _bytes_digest(tensor: Tensor) -> bytes:
     return digest.digest()
 
 
-def copied(module: nn.Module) -> nn.Module:
-    """A deep copy; a bridge's derived q, k and v tensors, which torch will not copy, are detached first."""
+def copied(module: nn.Module, device: str | None = None) -> nn.Module:
+    """A deep copy, on `device` where one is given: no second copy is made where the module is.
+
+    A bridge's derived q, k and v tensors, which torch will not copy, are detached first.
+    """
     memo: dict[int, Any] = {}
     for part in module.modules():
         for value in vars(part).values():
             if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
+                memo[id(value)] = value.detach().to(device, copy=True)
+    if device is not None:
+        for parameter in module.parameters():
+            moved = parameter.detach().to(device, copy=True)
+            memo[id(parameter)] = nn.Parameter(moved, requires_grad=parameter.requires_grad)
+        memo |= {id(buffer): buffer.to(device, copy=True) for buffer in module.buffers()}
     return copy.deepcopy(module, memo)
 
 

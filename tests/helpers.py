@@ -236,3 +236,24 @@ def hooked_transformer(name: str, dtype: torch.dtype = torch.float64) -> Any:
             else:
                 parameter.copy_((1.0 if "embed.W_" in key else 0.25) * noise)
     return module.eval()
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, *modules: str) -> list[Any]:
+    """The progress bars that these modules make from now on, each with its `updates`, in the order made."""
+    from tqdm.auto import tqdm
+
+    bars = []
+
+    class Watched(tqdm):
+        def __init__(self, *arguments, **options):
+            self.updates = []
+            super().__init__(*arguments, **options)
+            bars.append(self)
+
+        def update(self, n=1):
+            self.updates.append(n)
+            return super().update(n)
+
+    for module in modules:
+        monkeypatch.setattr(f"{module}.tqdm", Watched)
+    return bars

@@ -6,15 +6,19 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
-from helpers import BY_NAME, CASES, HOOKED, bridged, hooked_transformer, make_probe, make_tokenizer, some_units
+from helpers import BY_NAME, CASES, HOOKED, bridged, hooked_transformer, make_probe, make_tokenizer, some_units, watched
 
 import icp
+from icp.sweep.plan import CAPTURE_BYTES
+from icp.sweep.ray import PROCESS_BYTES, _fitting
 from icp.sweep.store import Store
+from icp.weights import copied
 
 ray = pytest.importorskip("ray")
 from ray import cloudpickle  # noqa: E402
@@ -85,7 +89,9 @@ def test_workers_measure_what_one_process_does_and_only_counts_come_back(
     same(effects, alone)
     loaded = icp.Effects.load(tmp_path / "effects")
     assert np.array_equal(loaded.dP[[loaded.units.index(unit) for unit in units]], alone.dP)
-    assert sum(got) == len(units) and len(got) == tasks and all(isinstance(count, int) for count in got)
+    counts = [answer for answer in got if answer is not None]
+    assert sum(counts) == len(units) and len(counts) == tasks and all(isinstance(count, int) for count in counts)
+    assert len(got) - len(counts) <= 2, "a worker says once that it is up"
 
 
 @dataclass(frozen=True)
@@ -131,11 +137,11 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_changes(cluster, model,
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     call = (model, make_probe(), units, [slow, icp.Mask("mean")])
-    got = icp.measure(*call, store=path, batch_size=64, runner=RUNNER, **QUIET)
+    got = icp.measure(*call, store=path, batch_size=64, runner=icp.Ray(workers=1), **QUIET)
     killer.join(10)
     assert killed
     workers = {int(p.name): p.stat().st_size for p in (tmp_path / "pids").iterdir()}
-    assert len(workers) == 3, "no other process took the place of the one that was killed"
+    assert len(workers) == 2, "no other process took the place of the one that was killed"
     chunk = max(1, 64 * 4 // 64)
     assert sum(workers.values()) <= -(-len(units) * 4 // 64) + 10 + 2 * chunk
     want = icp.measure(*call, batch_size=64, **QUIET)
@@ -145,13 +151,27 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_changes(cluster, model,
 
 
 def test_a_shard_that_kills_every_worker_is_one_sentence(cluster, model, tmp_path, monkeypatch):
-    monkeypatch.setattr("icp.sweep.ray.DEATHS_A_SHARD", 1)
+    monkeypatch.setattr("icp.sweep.crew.DEATHS", 1)
     (tmp_path / "pids").mkdir()
     deadly = Slow(str(tmp_path / "pids"), deadly=99)
     call = dict(units=model.units("neuron"), interventions=[deadly], store=tmp_path / "effects", batch_size=4, **QUIET)
-    with pytest.raises(icp.IcpError, match=r"^a Ray worker died 2 times over one shard.*the same call resumes$"):
+    with pytest.raises(icp.IcpError, match=r"^2 Ray workers died over shard 1/2: [^\n]*the same call resumes$"):
         icp.measure(model, make_probe(), runner=icp.Ray(workers=1), **call)
     assert len(list((tmp_path / "pids").iterdir())) == 2
+
+
+def test_the_bar_moves_with_the_store_and_starts_where_it_stands(cluster, model, units, tmp_path, monkeypatch):
+    """Within a shard too: here there is one."""
+    bars = watched(monkeypatch, "icp.sweep.ray")
+    monkeypatch.setattr("icp.sweep.crew.TICK", 0.05)
+    (tmp_path / "pids").mkdir()
+    call = (model, make_probe(), units, [Slow(str(tmp_path / "pids")), icp.Mask("mean")])
+    options = dict(store=tmp_path / "effects", batch_size=64)
+    there = len(icp.measure(*call, **options, shard="1/5", **QUIET).units)
+    icp.measure(*call, **options, runner=icp.Ray(workers=1, shards=1))
+    (bar,) = bars
+    assert (bar.total, bar.initial, bar.n, bar.unit) == (len(units), there, len(units), "unit")
+    assert sum(bar.updates) == len(units) - there and len([step for step in bar.updates if step]) > 1
 
 
 def test_a_killed_run_is_resumed_by_workers_and_by_one_process(cluster, model, units, alone, tmp_path):
@@ -205,19 +225,146 @@ def test_a_runner_without_workers_is_refused(name):
         icp.Ray(**{name: -1})
 
 
-def test_more_than_the_cluster_has_is_said(cluster, model, tmp_path):
+@pytest.mark.parametrize(
+    ("needs", "memory", "said"),
+    [
+        ({"gpus_per_worker": 1}, None, r"with 1 CPUs, 1 GPUs and 1\.61 GB of memory: they have at most 2 CPUs, 0 GPUs"),
+        ({"workers": 1, "gpus_per_worker": 1}, None, "1 GPUs"),
+        ({"workers": 1, "cpus_per_worker": 3}, None, "with 3 CPUs"),
+        ({"workers": 1}, 1e15, r"with 1 CPUs, 0 GPUs and 1000000\.00 GB"),
+    ],
+)
+def test_more_than_any_machine_has_is_said(cluster, model, needs, memory, said, tmp_path):
+    """At once, whether or not the number of workers was given."""
+    call = dict(store=tmp_path / "e", runner=icp.Ray(**needs), memory=memory, **QUIET)
+    with pytest.raises(icp.IcpError, match=f"^no machine of the Ray cluster has room for a worker .*{said}.*; ask"):
+        icp.measure(model, make_probe(), "hook_embed[0]", WHATS, **call)
+    assert not (tmp_path / "e").exists()
+
+
+def machine(cpus, gpus, memory, alive=True):
+    return {"Alive": alive, "Resources": {"CPU": cpus, "GPU": gpus, "memory": memory}}
+
+
+@pytest.mark.parametrize(
+    ("needs", "fitting"),
+    [
+        ({"CPU": 1, "GPU": 0, "memory": 1}, 24),
+        ({"CPU": 1, "GPU": 0, "memory": 30}, 3),
+        ({"CPU": 6, "GPU": 0, "memory": 1}, 3),  # not the 4 that 24 CPUs would make if they were in one machine
+        ({"CPU": 0.1, "GPU": 0.3, "memory": 1}, 6),
+        ({"CPU": 0.1, "GPU": 0.2, "memory": 1}, 10),
+        ({"CPU": 1, "GPU": 0, "memory": 10}, 10),
+    ],
+)
+def test_workers_fit_by_machine_and_by_each_of_what_they_need(needs, fitting):
+    class Cluster:
+        @staticmethod
+        def nodes():
+            return [machine(16, 2.0, 64), machine(8.0, 0, 48), machine(99, 99, 9999, alive=False)]
+
+    assert _fitting(Cluster, needs) == fitting
+
+
+def test_a_worker_s_memory_is_its_weights_or_what_was_asked_for(model):
+    """Tied weights count once; on a GPU `memory` is the GPU's."""
+    weights = sum(p.numel() * 8 for p in model.module.parameters()) + sum(b.nbytes for b in model.module.buffers())
+    assert model.config.tie_word_embeddings
+    assert icp.Ray()._needs(model, None)["memory"] == weights + CAPTURE_BYTES + PROCESS_BYTES
+    assert icp.Ray()._needs(model, 5e9) == {"CPU": 1, "GPU": 0, "memory": 5_000_000_000}
+    assert icp.Ray(gpus_per_worker=1)._needs(model, 5e9)["memory"] == weights + CAPTURE_BYTES + PROCESS_BYTES
+
+
+@pytest.fixture
+def taken(cluster):
+    """Takes CPUs of the cluster, as another job would."""
+    holders = []
+
+    def take(cpus):
+        holders.append(ray.remote(num_cpus=cpus)(Holder).remote())
+        ray.get(holders[-1].there.remote())
+
+    yield take
+    for holder in holders:
+        ray.kill(holder)
+
+
+class Holder:
+    def there(self):
+        return True
+
+
+def test_a_worker_without_a_place_is_not_waited_for(taken, model, units, alone, tmp_path):
+    taken(1)
+    call = dict(store=tmp_path / "effects", runner=icp.Ray(workers=2), **QUIET)
+    same(icp.measure(model, make_probe(), units, WHATS, **call), alone)
+
+
+def test_no_place_for_any_worker_is_said_after_the_time_given(taken, model, tmp_path):
+    taken(2)
+    call = dict(store=tmp_path / "effects", runner=icp.Ray(start_timeout=0.5), **QUIET)
     with pytest.raises(
-        icp.IcpError, match="the Ray cluster has 2 CPUs and 0 GPUs: no worker with 1 and 1 of them fits"
+        icp.IcpError,
+        match=r"^no Ray worker was up for 0\.5 s: each needs 1 CPUs, .* and 0 CPUs, 0 GPUs and .* are free; wait for",
     ):
-        icp.measure(
-            model,
-            make_probe(),
-            "hook_embed[0]",
-            WHATS,
-            store=tmp_path / "e",
-            runner=icp.Ray(gpus_per_worker=1),
-            **QUIET,
-        )
+        icp.measure(model, make_probe(), "hook_embed[0]", WHATS, **call)
+    assert not (tmp_path / "effects").exists()
+
+
+@dataclass(frozen=True)
+class Faulty(icp.Intervention):
+    def replace(self, values, where):
+        raise ZeroDivisionError("first\nand last")
+
+
+def test_a_foreign_error_on_a_worker_is_one_sentence(cluster, model, tmp_path):
+    with pytest.raises(
+        icp.IcpError, match=r"^a Ray worker failed \(ZeroDivisionError: and last\): .* resumes$"
+    ) as said:
+        call = dict(store=tmp_path / "e", runner=icp.Ray(workers=1), **QUIET)
+        icp.measure(model, make_probe(), "hook_embed[0]", Faulty(), **call)
+    assert isinstance(said.value.__cause__, ZeroDivisionError) and "in replace" in str(said.value.__cause__)
+
+
+def test_a_machine_without_the_package_is_one_sentence(cluster, model, tmp_path, monkeypatch):
+    there = types.ModuleType("only_on_the_driver")
+    exec("class Worker:\n    def ready(self, *_): pass", there.__dict__)
+    monkeypatch.setitem(sys.modules, there.__name__, there)
+    monkeypatch.setattr("icp.sweep.ray._Worker", there.Worker)
+    with pytest.raises(icp.IcpError, match=r"^a Ray worker failed \(.*No module named 'only_on_the_driver'.*\): "):
+        call = dict(store=tmp_path / "e", runner=icp.Ray(workers=1), **QUIET)
+        icp.measure(model, make_probe(), "hook_embed[0]", WHATS, **call)
+
+
+@pytest.mark.parametrize("address", ("ray://other:10001", "10.1.2.3:6379", "local"))
+def test_another_cluster_than_the_one_connected_to_is_refused(cluster, model, address, tmp_path):
+    with pytest.raises(
+        icp.IcpError, match=rf"^address={address!r} is not the Ray cluster that this process is connected to \(.*:\d+\)"
+    ):
+        call = dict(store=tmp_path / "e", runner=icp.Ray(address), **QUIET)
+        icp.measure(model, make_probe(), "hook_embed[0]", WHATS, **call)
+    assert ray.is_initialized()
+
+
+@pytest.mark.parametrize("named", (lambda: None, lambda: "auto", lambda: ray.get_runtime_context().gcs_address))
+def test_the_cluster_connected_to_may_be_named(cluster, named):
+    with icp.Ray(named())._connected(ray):
+        assert ray.is_initialized()
+    assert ray.is_initialized(), "a connection of somebody else's is left open"
+
+
+@pytest.mark.parametrize("name", ("qwen2", "gpt2"))
+def test_a_copy_for_another_device_is_made_there(name, monkeypatch):
+    """Nothing is copied where the model is; ties are kept."""
+    module = BY_NAME[name].module()
+    monkeypatch.setattr(torch.nn.Parameter, "__deepcopy__", None)
+    monkeypatch.setattr(torch.Tensor, "__deepcopy__", None)
+    there = copied(module, "meta")
+    assert {p.device.type for p in (*there.parameters(), *there.buffers())} == {"meta"}
+    assert {p.device.type for p in (*module.parameters(), *module.buffers())} == {"cpu"}
+    assert [(n, p.shape, p.requires_grad) for n, p in there.named_parameters()] == [
+        (n, p.shape, p.requires_grad) for n, p in module.named_parameters()
+    ]
 
 
 def test_without_ray_the_way_to_install_it_is_said(model, tmp_path, monkeypatch):

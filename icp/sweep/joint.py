@@ -108,8 +108,9 @@ def measure_sets(
         header = header_of(model, probe, names, [intervention], layout, JOINT, positions, reference, "right")
         kept = as_numpy(clean)
         results = Results.of(header, plan, kept, np.full_like(kept, np.nan), False, store, Shard())
-        with tqdm(total=len(sets), unit="set", desc="joint sets", disable=not progress, leave=False) as bar:
-            bar.update(len(sets) - sum(map(len, results.todo)))
+        there = len(sets) - sum(map(len, results.todo))
+        shown = dict(unit="set", desc="joint sets", disable=not progress, leave=False)
+        with tqdm(total=len(sets), initial=there, **shown) as bar:
             for chunk in results.todo:
                 measured = partial(
                     _measured, model, layout, [sets[i] for i in chunk], intervention, where, means, clean

@@ -15,6 +15,7 @@ from icp.interventions import CounterpartDonor, Intervention, MeanDonor
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, PairGap, Property, require_label
+from icp.sweep.arguments import require_kinds
 from icp.sweep.donors import Means, ReadsNothing, Recorded, donors_of, needed_sites
 from icp.sweep.exact import exact_chunks, recorder_of
 from icp.sweep.late import LateLayout
@@ -80,6 +81,7 @@ def measure(
     Raises `ProbeError` for inputs that cannot be measured, `UnitError` for units the model does not have,
     `ArtefactError` for a store of another measurement, `NotFiniteError` where the model returns NaN on a plain input.
     """
+    require_kinds(model, probe, reference, positions, batch_size, memory, dtype, runner)
     interventions = list(interventions) if isinstance(interventions, Sequence) else [interventions]
     units = _checked_units(model, units)
     property = LogitDifference() if property is None else property
@@ -90,6 +92,10 @@ def measure(
     part = Shard.parse(shard)
     if part.count > 1 and store is None:
         raise IcpError(f"shard={shard!r} needs a store, the same for all shards: pass store=path")
+    search = dict(confidence=confidence, miss_rate=miss_rate, budget=budget, seed=seed)
+    idle = next((name for name, value in search.items() if value != SEARCH[name]), None)
+    if top is None and idle is not None:
+        raise IcpError(f"{idle}={search[idle]!r} is for a search: give top=k too, or leave it out")
     options = dict(
         property=property, positions=positions, reference=reference, batch_size=batch_size,
         memory=memory, padding_side=padding_side, progress=progress,
@@ -112,16 +118,12 @@ def measure(
             model, probe, units, interventions, store=store, shard=Shard.parse(shard), method=method, **options
         )
 
-    search = dict(confidence=confidence, miss_rate=miss_rate, budget=budget, seed=seed)
     if top is not None:
         require_options(len(units), interventions, method, top, **search)
         if part.count > 1 or dtype not in (None, model.dtype):
             raise IcpError(f"top={top} is one search in the model's own dtype: leave out shard and dtype")
         measured = partial(call, model)
         return top_k(model, probe, units, interventions[0], measured, top=top, store=store, **search)
-    idle = next((name for name, value in search.items() if value != SEARCH[name]), None)
-    if idle is not None:
-        raise IcpError(f"{idle}={search[idle]!r} is for a search: give top=k too, or leave it out")
     if dtype in (None, model.dtype):
         return call(model, units, store, part)
     return measured_in(model, dtype, units, call, store=store, shard=part)
@@ -194,7 +196,8 @@ def _measure(
             layout = Layout.of(model, tokens, padding_side)
             layout.where(positions)  # raises before anything is written
             plan = Plan.of(model, layout, batch_size, memory, padding_side, gradient=method != "exact")
-            late = LateLayout.of_positions(model, tokens, positions) if _all_affine(interventions) else None
+            exact_and_affine = method == "exact" and _all_affine(interventions)
+            late = LateLayout.of_positions(model, tokens, positions) if exact_and_affine else None
 
             def prepared(plan: Plan) -> tuple[Means | None, torch.Tensor, np.ndarray, Recorded | None]:
                 means = None
@@ -215,8 +218,9 @@ def _measure(
         header = header_of(model, probe, names, interventions, layout, label, positions, reference, padding_side)
         results = Results.of(header, plan, as_numpy(clean), total, gap, store, shard)
         mine = sum(map(len, results.chunks))
-        bar = tqdm(total=mine, unit="unit", desc=f"measure ({label})", disable=not progress, leave=False)
-        with bar:
+        there = mine - sum(map(len, results.todo))
+        shown = dict(unit="unit", desc=f"measure ({label})", disable=not progress, leave=False)
+        with tqdm(total=mine, initial=there, **shown) as bar:
             given = order, interventions, positions, means, plan, results, bar
             if isinstance(method, Linear):
                 _linear(method, model, layout, *given)
@@ -230,10 +234,11 @@ def _linear(method, model, layout, units, interventions, positions, means, plan,
     if not todo:
         return
     mine = [units[i] for chunk in todo for i in chunk]
+    there = bar.n
 
     def estimated(plan: Plan) -> np.ndarray:
         dP = np.empty((len(mine), len(interventions), layout.examples), dtype=_numpy_dtype(model))
-        bar.reset()
+        bar.update(there - bar.n)
         for examples, values in linear_batches(model, layout, mine, interventions, positions, means, plan, method):
             dP[:, :, examples.cpu().numpy()] = values
             bar.update(len(mine) * len(examples) / layout.examples)
@@ -248,7 +253,6 @@ def _linear(method, model, layout, units, interventions, positions, means, plan,
 
 def _exact(model, layout, clean, recorded, units, interventions, positions, means, plan, results, bar) -> None:
     todo = results.todo
-    bar.update(sum(map(len, results.chunks)) - sum(map(len, todo)))
     used = [plan]
     with torch.no_grad():
         for chunk, values in exact_chunks(

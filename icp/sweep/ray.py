@@ -1,14 +1,14 @@
 """Sweeps on a Ray cluster: a model a worker, a shard at a time, and every chunk written by the worker that measured it.
 
-Only counts come back. A worker that dies is started again and its shard resubmitted; what the shard had finished is in
-the store, so little is lost.
+Only counts come back. A worker that dies is replaced and its shard given to whoever is free; what the shard had
+finished is in the store, so little is lost.
 """
 
 import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,14 @@ from tqdm.auto import tqdm
 
 from icp.errors import IcpError, ModelError
 from icp.model import Model
-from icp.sweep.plan import Plan
+from icp.sweep.crew import Crew, NobodyCame
+from icp.sweep.plan import CAPTURE_BYTES, Plan
+from icp.sweep.store import Store
+from icp.weights import copied
 
 SHARDS_A_WORKER = 4
-DEATHS_A_SHARD = 3
+PROCESS_BYTES = 1 << 29
+"""What a worker takes besides its weights and the values that it keeps: torch and the other libraries."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,14 @@ class Ray:
     """A Ray cluster as the runner of `icp.measure`.
 
     `address` is the cluster's (`"auto"`, `"ray://host:10001"`); without one the cluster that this process is connected
-    to is used, or else one is started on this machine and stopped afterwards. `workers` (default: as many as fit) hold
-    one model each, with `cpus_per_worker` and `gpus_per_worker` of the cluster; with a GPU the worker's model is moved
-    to it. The sweep is cut into `shards` (default: four a worker). The extra `ray` installs what is needed; a cluster's
-    machines need `icp` too, and must share the disk that the store is on.
+    to is used, or else one is started on this machine and stopped afterwards. `workers` (default: as many as the
+    cluster's machines have room for) hold one model each, with `cpus_per_worker` and `gpus_per_worker` of the cluster;
+    with a GPU the worker's model is moved to it. Ray also keeps memory for each: what `memory=` of `icp.measure` says,
+    or else the size of the weights and 1.5 GiB. The sweep is cut into `shards` (default: four a worker), which go to
+    workers that are up; those that have to wait for a place are not waited for, unless there is no other for
+    `start_timeout` seconds, which is an error. Machines that an autoscaler would add do not count before they are
+    there. The extra `ray` installs what is needed; a cluster's machines need `icp` too, and must share the disk that
+    the store is on.
     """
 
     address: str | None = None
@@ -38,6 +46,7 @@ class Ray:
     cpus_per_worker: int | float = 1
     gpus_per_worker: int | float = 0
     shards: int | None = None
+    start_timeout: int | float = 600
 
     def __post_init__(self):
         for name in ("workers", "shards"):
@@ -45,39 +54,67 @@ class Ray:
             if count is not None and count < 1:
                 raise IcpError(f"{name}={count} measures nothing: give at least 1, or leave it out")
         for name in ("cpus_per_worker", "gpus_per_worker"):
-            if getattr(self, name) < 0 or (name.startswith("cpus") and not getattr(self, name)):
-                raise IcpError(f"{name}={getattr(self, name)} is no share of a machine: give a positive number")
+            share = getattr(self, name)
+            if not 0 <= share < math.inf or (name.startswith("cpus") and not share):
+                raise IcpError(f"{name}={share} is no share of a machine: give a positive number")
+            if share > 1 and share != int(share):
+                raise IcpError(f"{name}={share} is not to be had from Ray: above 1 give a whole number")
+        if not self.start_timeout > 0:
+            raise IcpError(f"start_timeout={self.start_timeout} is no time to wait: give seconds above 0")
 
     def run(self, measure: Callable[..., Any], model: Model, call: dict[str, Any]) -> None:
         """`measure(model, **call, shard=...)` for every shard, on the workers; the bar is shown here.
 
         An error of ours on a worker is raised here. Raises `ModelError` for a model that cannot be sent, and `IcpError`
-        where workers keep dying.
+        where no worker fits, none comes up in time, or one fails or keeps dying.
         """
         ray = _imported()
-        units = len(call["units"])
+        units, path = len(call["units"]), Path(call["store"])
         with self._connected(ray):
-            wanted = self.workers or self._fitting(ray)
+            needs = self._needs(model, call["memory"])
+            fitting = _fitting(ray, needs)
+            wanted = self.workers or fitting
             count = min(self.shards or SHARDS_A_WORKER * wanted, math.ceil(units / Plan.unit_chunk))
-            threads = max(1, int(self.cpus_per_worker))
             sent = _sent(ray, model), ray.put((measure, call))
-            options = dict(num_cpus=self.cpus_per_worker, num_gpus=self.gpus_per_worker)
-            lasting = dict(max_restarts=-1, max_task_retries=DEATHS_A_SHARD)
-            actor = ray.remote(**options, **lasting)(_Worker)
-            workers = [actor.remote(*sent, threads, self.gpus_per_worker > 0) for _ in range(min(wanted, count))]
+            threads, on_gpu = max(1, int(self.cpus_per_worker)), self.gpus_per_worker > 0
+            actor = ray.remote(num_cpus=needs["CPU"], num_gpus=needs["GPU"], memory=needs["memory"])(_Worker)
+
+            def hire():
+                worker = actor.remote()
+                return worker, worker.ready.remote(*sent, threads, on_gpu)
+
+            shown = call["progress"]
+            there = _counted(path) if shown else 0
+            options = dict(unit="unit", desc="measure (Ray)", disable=not shown, leave=False)
+            crew = Crew(ray, hire, min(wanted, count))
             try:
-                bar = tqdm(total=units, unit="unit", desc="measure (Ray)", disable=not call["progress"], leave=False)
-                with bar:
-                    for done in _each(ray, workers, [f"{index}/{count}" for index in range(1, count + 1)]):
-                        bar.update(done)
+                with tqdm(total=units, initial=there, **options) as bar:
+                    shards = [f"{index}/{count}" for index in range(1, count + 1)]
+                    for _ in crew.measure(shards, self.start_timeout):
+                        if shown:
+                            bar.update(_counted(path) - bar.n)
+            except NobodyCame:
+                raise IcpError(
+                    f"no Ray worker was up for {self.start_timeout:g} s: each needs {_listed(needs)}, and "
+                    f"{_listed(ray.available_resources())} are free; wait for other jobs to end, ask for less a "
+                    "worker, or give a longer start_timeout"
+                ) from None
             finally:
-                for worker in workers:
-                    ray.kill(worker)
+                crew.dismiss()
+
+    def _needs(self, model: Model, memory: float | None) -> dict[str, int | float]:
+        """What Ray keeps for a worker, by its names for it."""
+        weights = {id(t): t.nbytes for t in (*model.module.parameters(), *model.module.buffers())}
+        host = sum(weights.values()) + CAPTURE_BYTES + PROCESS_BYTES
+        if memory is not None and not self.gpus_per_worker:
+            host = memory
+        return {"CPU": self.cpus_per_worker, "GPU": self.gpus_per_worker, "memory": int(host)}
 
     @contextmanager
     def _connected(self, ray: Any) -> Iterator[None]:
         """In the cluster; afterwards disconnected, where this made the connection."""
         if ray.is_initialized():
+            self._require_here(ray)
             yield
             return
         quiet = dict(log_to_driver=False, logging_level="ERROR")
@@ -100,24 +137,25 @@ class Ray:
         finally:
             ray.shutdown()
 
-    def _fitting(self, ray: Any) -> int:
-        """How many workers the cluster has room for."""
-        there = ray.cluster_resources()
-        fitting = there.get("CPU", 0) // self.cpus_per_worker
-        if self.gpus_per_worker:
-            fitting = min(fitting, there.get("GPU", 0) // self.gpus_per_worker)
-        if fitting < 1:
+    def _require_here(self, ray: Any) -> None:
+        """Raise `IcpError` where the cluster that this process is connected to is not the one asked for."""
+        if self.address in (None, "auto"):
+            return
+        from ray.util.client import ray as client
+
+        here = "another one, as a client" if client.is_connected() else ray.get_runtime_context().gcs_address
+        if self.address != here:
             raise IcpError(
-                f"the Ray cluster has {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs: no worker with "
-                f"{self.cpus_per_worker:g} and {self.gpus_per_worker:g} of them fits"
+                f"address={self.address!r} is not the Ray cluster that this process is connected to ({here}): leave "
+                "the address out to use that one, or call ray.shutdown() first"
             )
-        return int(fitting)
 
 
 class _Worker:
     """One model in a process of its own."""
 
-    def __init__(self, model: Model, job: tuple[Callable[..., Any], dict[str, Any]], threads: int, on_gpu: bool):
+    def ready(self, model: Model, job: tuple[Callable[..., Any], dict[str, Any]], threads: int, on_gpu: bool) -> None:
+        """Once this is answered the worker can measure."""
         import torch
 
         torch.set_num_threads(threads)
@@ -130,35 +168,37 @@ class _Worker:
         return len(self.measure(self.model, **self.call | {"progress": False}, shard=shard).header["units"])
 
 
-def _each(ray: Any, workers: list[Any], shards: list[str]) -> Iterator[int]:
-    """Units of each shard as it is finished; a worker that is free takes the next one."""
-    waiting, running = list(shards), {}
-    for worker in workers:
-        running[worker.run.remote(waiting.pop(0))] = worker
-    while running:
-        (finished, *_), _ = ray.wait(list(running))
-        worker = running.pop(finished)
-        try:
-            done = ray.get(finished)
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, IcpError):
-                raise error.cause from None
-            raise
-        except ray.exceptions.RayActorError as error:
-            raise IcpError(
-                f"a Ray worker died {DEATHS_A_SHARD + 1} times over one shard, or could not be started: "
-                f"{str(error).strip().splitlines()[0]}; finished chunks are kept, and the same call resumes"
-            ) from error
-        if waiting:
-            running[worker.run.remote(waiting.pop(0))] = worker
-        yield done
+def _fitting(ray: Any, needs: dict[str, int | float]) -> int:
+    """How many workers the machines have room for when nothing else runs there; `IcpError` where it is none."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fitting = 0
+    for machine in machines:
+        # Ray counts in ten-thousandths: ten tenths of a CPU fit into one.
+        room = (math.floor(machine.get(name, 0) / need + 1e-6) for name, need in needs.items() if need)
+        fitting += min(room)
+    if fitting < 1:
+        most = {name: max((machine.get(name, 0) for machine in machines), default=0) for name in needs}
+        raise IcpError(
+            f"no machine of the Ray cluster has room for a worker with {_listed(needs)}: they have at most "
+            f"{_listed(most)}; ask for less a worker (cpus_per_worker, gpus_per_worker, memory), or add a machine"
+        )
+    return fitting
+
+
+def _listed(resources: dict[str, int | float]) -> str:
+    cpus, gpus, memory = (resources.get(name, 0) for name in ("CPU", "GPU", "memory"))
+    return f"{cpus:g} CPUs, {gpus:g} GPUs and {memory / 1e9:.2f} GB of memory"
+
+
+def _counted(path: Path) -> int:
+    """How many units are in the store, which the first worker makes."""
+    return Store.open(path).written() if path.exists() else 0
 
 
 def _sent(ray: Any, model: Model) -> Any:
     """The model, on the CPU, where workers can get it."""
     if model.device.type != "cpu":
-        model = model.copy()
-        model.module.to("cpu")
+        model = replace(model, module=copied(model.module, "cpu"))
     try:
         return ray.put(model)
     except Exception as error:  # whatever a module of somebody else's raises when it is serialised

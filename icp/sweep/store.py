@@ -146,6 +146,11 @@ class Store:
             there = ~np.isnan(self.group["dP"][:]).any(axis=(1, 2))
             return there & (self.group["batch_size"][:] != NOT_YET)
 
+    def written(self) -> int:
+        """How many units have been written, without reading their effects."""
+        with _explained(self.path):
+            return int((self.group["batch_size"][:] != NOT_YET).sum())
+
     def write(self, chunk: range, values: np.ndarray, plan: Plan) -> None:
         """Keep dP of a chunk, NaN where the model gave none."""
         with _explained(self.path):
