@@ -7,7 +7,6 @@ different units, interventions and examples share a forward pass, and only the l
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -19,7 +18,7 @@ from icp.interventions import Intervention, UnitDonor
 from icp.model import Model
 from icp.sites import Site, columns_of
 from icp.sweep.donors import Donors, Means, donors_of
-from icp.sweep.plan import Layout, Plan, Positions, as_numpy, within_memory
+from icp.sweep.plan import Layout, Plan, Positions, as_numpy, ran_out, too_large
 from icp.units import Unit
 
 CHUNKS_A_CAPTURE = 16
@@ -40,34 +39,42 @@ def exact_chunks(
 ) -> Iterator[tuple[range, np.ndarray]]:
     """Yield (chunk, dP [unit, intervention, example]) for each chunk of `units`; `clean` is P [example].
 
-    dP is NaN where the model returns NaN or infinity. Out of memory halves the batch: `replan` is told the new plan and
-    the chunk is measured again.
+    dP is NaN where the model returns NaN or infinity. Out of memory halves the batch and the clean values that are
+    held: `replan` is told the new plan, and what is measured stays. Raises `IcpError` where one row does not fit beside
+    the clean values of one example.
     """
     where = layout.where(positions)
+    begun: dict[range, tuple[np.ndarray, int]] = {}
     while chunks:
         capture = _Capture.of(model, layout, units, interventions, plan, chunks)
-        chunks = chunks[len(capture.chunks) :]
-        dP = [
-            np.empty((len(chunk), len(interventions), layout.examples), as_numpy(clean).dtype)
-            for chunk in capture.chunks
-        ]
-        for examples in capture.parts:
-
-            def lent(plan: Plan, capture=capture, examples=examples) -> tuple[Layout, Donors, Tensor]:
-                return capture.lent(model, layout, interventions, means, plan, examples, clean)
-
-            (ready, donors, before), fitting = within_memory(plan, lent)
-            for number, chunk in enumerate(capture.chunks):
-                mine = units[chunk.start : chunk.stop]
-                measured = partial(_chunk, model, ready, donors, mine, interventions, where, examples, before.dtype)
-                result, fitting = within_memory(fitting, measured)
-                if fitting != plan:
-                    plan = fitting
-                    replan(plan)
-                difference = result - before
-                dP[number][:, :, examples.cpu().numpy()] = as_numpy(difference.where(difference.isfinite(), torch.nan))
-                if examples is capture.parts[-1]:
-                    yield chunk, dP[number]
+        try:
+            for examples in capture.parts:
+                stop = int(examples[-1]) + 1
+                if all(chunk in begun and begun[chunk][1] >= stop for chunk in capture.chunks):
+                    continue
+                ready = donors = before = None  # two parts of the probe are not held at a time
+                ready, donors, before = capture.lent(model, layout, interventions, means, plan, examples, clean)
+                for chunk in capture.chunks:
+                    shape = len(chunk), len(interventions), layout.examples
+                    dP, reached = begun.get(chunk) or (np.empty(shape, as_numpy(clean).dtype), 0)
+                    if reached >= stop:
+                        continue
+                    mine = units[chunk.start : chunk.stop]
+                    result = _chunk(model, ready, donors, mine, interventions, where, examples, before.dtype, plan)
+                    difference = result - before
+                    dP[:, :, examples.cpu().numpy()] = as_numpy(difference.where(difference.isfinite(), torch.nan))
+                    begun[chunk] = dP, stop
+                    if stop == layout.examples:
+                        yield chunk, begun.pop(chunk)[0]
+                        chunks = [other for other in chunks if other != chunk]
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+            if plan.batch_size == 1 and capture.smallest:
+                raise too_large("one row beside the clean values of one example", error) from error
+            plan = plan.halved(capture.bytes)
+            replan(plan)
+        ready = donors = before = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +84,12 @@ class _Capture:
     chunks: list[range]
     parts: tuple[Tensor, ...]
     units: list[Unit]
+    bytes: int
+
+    @property
+    def smallest(self) -> bool:
+        """Whether nothing less can be held: one chunk and one example."""
+        return len(self.chunks) == 1 and len(self.parts[0]) == 1
 
     @classmethod
     def of(
@@ -104,7 +117,8 @@ class _Capture:
         while count < min(most, len(chunks)) and held * cost(chunks[: count + 1]) <= plan.capture_bytes:
             count += 1
         parts = torch.arange(layout.examples, device=model.device).split(held)
-        return cls(chunks[:count], parts, [units[i] for chunk in chunks[:count] for i in chunk])
+        mine = [units[i] for chunk in chunks[:count] for i in chunk]
+        return cls(chunks[:count], parts, mine, held * cost(chunks[:count]))
 
     def lent(
         self,

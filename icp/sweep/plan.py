@@ -86,8 +86,10 @@ class Plan:
             short = size - len(part) if self.static and len(rows) > size else 0
             yield torch.cat([part, part[-1:].expand(short, -1)]), len(part)
 
-    def halved(self) -> "Plan":
-        return replace(self, batch_size=self.batch_size // 2)
+    def halved(self, captured: int | None = None) -> "Plan":
+        """Half as many rows a pass, one at the least; and half of `captured`, the bytes of clean values now held."""
+        held = self.capture_bytes if captured is None else min(captured, self.capture_bytes) // 2
+        return replace(self, batch_size=max(1, self.batch_size // 2), capture_bytes=held)
 
 
 def bytes_held(device: torch.device) -> int:
@@ -116,17 +118,37 @@ def _bytes_a_row(model: Model, layout: "Layout", vocabulary: int, gradient: bool
     return model.dtype.itemsize * (tokens * kept + logits)
 
 
+def ran_out(error: BaseException) -> bool:
+    """Whether memory ran out: on a GPU, in Python or numpy, or in PyTorch's allocator for CPUs.
+
+    That one raises a plain `RuntimeError`, as do the library of matrix products on a GPU and some other devices.
+    """
+    words = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
+
+
+def too_large(what: str, error: BaseException) -> IcpError:
+    """That `what` does not fit, in one sentence with what the allocator said."""
+    said = (str(error) or type(error).__name__).splitlines()[0]
+    return IcpError(
+        f"out of memory: {what} does not fit ({said}); give shorter texts, fewer units or a smaller dtype, or measure "
+        "where there is more memory"
+    )
+
+
 def within_memory(plan: Plan, attempt: Callable[[Plan], T]) -> tuple[T, Plan]:
     """`attempt(plan)` and the plan that went through: the batch is halved as often as memory runs out.
 
-    Raises `torch.OutOfMemoryError` where not even one row fits.
+    Raises `IcpError` where not even one row fits.
     """
     while True:
         try:
             return attempt(plan), plan
-        except torch.OutOfMemoryError:
-            if plan.batch_size == 1:
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
                 raise
+            if plan.batch_size == 1:
+                raise too_large("a forward pass of one row", error) from error
         plan = plan.halved()
 
 
