@@ -9,8 +9,8 @@ import torch
 from helpers import BY_NAME, make_probe, make_tokenizer, some_units
 
 import icp
-from icp.sweep.donors import Donors
-from icp.sweep.plan import Plan
+from icp.sweep.donors import Donors, Means
+from icp.sweep.plan import Layout, Plan, _bytes_of
 from icp.sweep.store import Store
 
 CASE = BY_NAME["qwen2"]
@@ -341,6 +341,63 @@ def test_where_not_one_example_s_clean_values_fit_it_is_one_sentence(model, unit
     with pytest.raises(icp.IcpError, match=said):
         icp.measure(model, make_probe(), units, WHATS, batch_size=4, **QUIET)
     assert asked[-1] == (1, 64, 1)
+
+
+@pytest.mark.parametrize("size", (1, 2, 4))
+def test_longer_reference_texts_run_fewer_at_a_time(model, size):
+    """A pass over them has no more tokens than one over the probe's rows, or is one row."""
+    texts = ["the old carpenter laughed quickly because it was early and the nurse said that it was late"] * 5
+    reference = icp.Probe.from_texts([*texts, "It was late"])
+    options = dict(reference=reference, batch_size=size, **QUIET)
+    tokens = []
+
+    def see(module, args, kwargs):
+        tokens.append(kwargs["input_ids"].shape)
+
+    handle = model.module.register_forward_pre_hook(see, with_kwargs=True)
+    got = icp.measure(model, make_probe(), some_units(CASE), WHATS, **options)
+    icp.measure_sets(model, make_probe(), [some_units(CASE)[:4]], WHATS[0], **options)
+    handle.remove()
+    wide = [rows for rows, width in tokens if width > 8]
+    assert sum(wide) == 12 and max(wide) == max(1, size * 8 // 17)
+    want = icp.measure(model, make_probe(), some_units(CASE), WHATS, reference=reference, batch_size=6, **QUIET)
+    assert np.abs(got.dP - want.dP).max() < 1e-12
+
+
+def test_means_at_each_position_are_taken_only_where_they_are_asked_for(model, monkeypatch):
+    kept, real = [], Means.__init__
+
+    def init(self, *given, **options):
+        real(self, *given, **options)
+        kept.append(self)
+
+    monkeypatch.setattr(Means, "__init__", init)
+    for per_position in (False, True):
+        what = icp.Mask("mean", per_position=per_position)
+        icp.measure(model, make_probe(), some_units(CASE), what, **QUIET)
+        icp.measure_sets(model, make_probe(), [some_units(CASE)[:4]], what, **QUIET)
+        assert [bool(means.per_position) for means in kept[-2:]] == [per_position] * 2
+    for name, mean in kept[0].overall.items():
+        assert mean.ndim == 1 and (mean - kept[2].overall[name]).abs().max() < 1e-12
+    assert len(kept) == 4
+
+
+def test_a_plan_counts_logits_as_they_are_made():
+    """In float32 at least, from an unembedding that is cast to it."""
+    bytes_of = {}
+    for dtype in (torch.bfloat16, torch.float32, torch.float64):
+        model = CASE.model(dtype)
+        for property in (icp.LogitDifference(), icp.TaskLoss()):
+            layout = Layout.of(model, make_probe().tokenize(model.tokenizer, property), "right")
+            bytes_of[dtype, property] = _bytes_of(model, layout, model.vocabulary_read(property), False)
+    loss = icp.TaskLoss()
+    weight = model.unembed.weight
+    assert bytes_of[torch.bfloat16, loss][0] == 4 * weight.numel()
+    assert bytes_of[torch.float32, loss][0] == bytes_of[torch.float64, loss][0] == 0
+    assert bytes_of[torch.bfloat16, icp.LogitDifference()][0] < 4 * weight.numel() / 10
+    assert bytes_of[torch.bfloat16, loss][2] == bytes_of[torch.float32, loss][2] == 3 * 4 * len(weight)
+    assert bytes_of[torch.float64, loss][2] == 3 * 8 * len(weight)
+    assert bytes_of[torch.bfloat16, loss][1] == bytes_of[torch.float32, loss][1] / 2
 
 
 def test_effects_know_the_plans_they_were_measured_with(model, tmp_path):

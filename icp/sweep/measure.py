@@ -14,7 +14,7 @@ from icp.interventions import CounterpartDonor, Intervention, MeanDonor
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, PairGap, Property, require_label
-from icp.sweep.donors import Means, ReadsNothing, donors_of, needed_sites
+from icp.sweep.donors import Means, ReadsNothing, by_position, donors_of, needed_sites
 from icp.sweep.exact import exact_chunks
 from icp.sweep.late import LateLayout
 from icp.sweep.linear import Linear, linear_batches
@@ -198,7 +198,10 @@ def _measure(
                 means = None
                 if any(isinstance(donor, MeanDonor) for donor in donors):
                     told = (probe if reference is None else reference).tokenize(model.tokenizer, ReadsNothing())
-                    means = Means(model, told, needed_sites(model, interventions, order), plan)
+                    means = Means(
+                        model, told, needed_sites(model, interventions, order), plan,
+                        width=layout.width, per_position=by_position(donors),
+                    )  # fmt: skip
                 clean = layout.clean(model, plan)
                 return means, clean, np.zeros(0) if gap else _total(model, probe, property, plan, clean)
 
