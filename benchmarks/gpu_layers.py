@@ -201,7 +201,7 @@ def one_design(
             for key in mine:
                 rows.add(key, one_row(model, probe, sizes[1], where[key["layer"]], rate, seconds, batch))
                 bar.update()
-        except torch.OutOfMemoryError as error:
+        except (torch.OutOfMemoryError, icp.IcpError) as error:
             for key in rows.missing(mine):
                 rows.add(key, {"refused": str(error).splitlines()[0]})
                 bar.update()

@@ -11,7 +11,7 @@ from reference import Naive, Plain
 
 import icp
 from icp.sweep.late import LateBatch, LateLayout
-from icp.sweep.plan import Layout
+from icp.sweep.plan import Layout, Plan, _bytes_of
 
 SPANS = ("last", (-2, None), (-3, -1))
 QUIET = {"progress": False}
@@ -308,6 +308,55 @@ def test_late_positions_that_run_out_of_memory_are_done_with_smaller_batches(ove
     assert np.array_equal(np.sort(icp.Effects.load(tmp_path / "effects").dP, 0), np.sort(got.dP, 0))
 
 
+def reads_of(monkeypatch, *call, **options):
+    """Effects, and how many logits' rows the largest late pass read, with the widest pass's positions."""
+    most, real = [], icp.Model.read
+
+    def read(self, batch, reads, **entered):
+        if isinstance(batch, LateBatch):
+            most.append((len(reads.rows), batch.ids.numel()))
+        return real(self, batch, reads, **entered)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(icp.Model, "read", read)
+        effects = icp.measure(*call, **options, **QUIET)
+    return effects, max(read for read, _ in most), max(ran for _, ran in most)
+
+
+def test_a_late_pass_reads_no_more_logits_than_the_plan_allows(monkeypatch):
+    """It has many more versions than rows; where P reads the whole vocabulary, that is what takes the room."""
+    model = BY_NAME["llama"].model()
+    units = sorted(model.units("neuron"))
+    call = dict(positions="last", batch_size=2)
+    loss = icp.TaskLoss()
+    want, wide, positions = reads_of(monkeypatch, model, make_probe(), units, WHATS, property=loss, **call)
+    assert wide > 8 and positions == wide
+    vocabulary = model.vocabulary_read(loss)
+    with monkeypatch.context() as patched:
+        patched.setattr("icp.sweep.plan.LOGITS_A_PASS", 5 * vocabulary)
+        got, read, _ = reads_of(patched, model, make_probe(), units, WHATS, property=loss, **call)
+        assert read == 5
+        assert np.abs(got.dP - want.dP).max() < 1e-12
+        _, few, _ = reads_of(patched, model, make_probe(), units, WHATS, **call)
+        assert few == wide, "two logits a version take none"
+
+
+def test_late_logits_stay_within_a_budget_of_memory(monkeypatch):
+    model = BY_NAME["llama"].model()
+    monkeypatch.setattr("icp.sweep.plan.bytes_held", lambda device: 10**9)
+    tokens = make_probe().tokenize(model.tokenizer, icp.TaskLoss())
+    layout = Layout.of(model, tokens, "right")
+    once, whole, logits = _bytes_of(model, layout, model.vocabulary_read(icp.TaskLoss()), False)
+    assert once == 0 and whole > logits
+    for spare in (0.5, 3.5):
+        free = 2 * int(whole + logits + spare * logits)
+        plan = Plan.of(model, layout, memory=1e9 + free)
+        assert (plan.batch_size, plan.read_rows) == (1, 1 + int(spare))
+        call = dict(property=icp.TaskLoss(), positions="last", memory=1e9 + free)
+        _, read, _ = reads_of(monkeypatch, model, make_probe(), units_of(BY_NAME["llama"]), WHATS, **call)
+        assert read == plan.read_rows
+
+
 def falls_back(monkeypatch, model, want, *call, **options):
     got, width = used(monkeypatch, model, *call, **options)
     assert width is None
@@ -410,8 +459,6 @@ def test_what_is_kept_of_an_example_is_what_its_past_takes():
     model = BY_NAME["gpt2"].model()
     tokens = make_probe().tokenize(model.tokenizer)
     layout = LateLayout.of_positions(model, tokens, "last")
-    from icp.sweep.plan import Plan
-
     with torch.no_grad():
         past = layout.prepared(model, torch.arange(4), Plan(2)).past
     kept = sum(t.numel() * t.itemsize for t in (*past.keys.values(), *past.values.values()))

@@ -9,7 +9,8 @@ import torch
 from helpers import BY_NAME, make_probe, make_tokenizer, some_units
 
 import icp
-from icp.sweep.plan import Plan
+from icp.sweep.donors import Donors, Means
+from icp.sweep.plan import Layout, Plan, _bytes_of
 from icp.sweep.store import Store
 
 CASE = BY_NAME["qwen2"]
@@ -187,15 +188,27 @@ def test_a_finished_store_is_read_and_needs_no_model(model, property, method, tm
     assert again.units == got.units
 
 
+def on_a_gpu(rows):
+    raise torch.OutOfMemoryError(f"{rows} rows do not fit")
+
+
+def in_python(rows):
+    raise MemoryError
+
+
+def in_the_allocator_for_cpus(rows):
+    torch.empty(1 << 60, dtype=torch.uint8)
+
+
 @contextmanager
-def out_of_memory(model, over):
+def out_of_memory(model, over, fail=on_a_gpu):
     """Passes of more than `over` rows do not fit."""
     fitted = []
 
     def check(module, args, kwargs):
         rows = kwargs["input_ids"].shape[0]
         if rows > over:
-            raise torch.OutOfMemoryError(f"{rows} rows do not fit")
+            fail(rows)
         fitted.append(rows)
 
     handle = model.module.register_forward_pre_hook(check, with_kwargs=True)
@@ -241,10 +254,150 @@ def test_sets_and_metrics_that_run_out_of_memory_are_done_with_smaller_batches(m
         assert np.abs(again[metric] - values).max() < 1e-12
 
 
+FAILURES = (
+    (on_a_gpu, "1 rows do not fit"),
+    (in_python, "MemoryError"),
+    (in_the_allocator_for_cpus, ".*DefaultCPUAllocator.* 1152921504606846976 bytes.*"),
+)
+
+
+@pytest.mark.parametrize(("fail", "said"), FAILURES, ids=lambda value: getattr(value, "__name__", ""))
 @pytest.mark.parametrize("method", ("exact", "linear"))
-def test_where_not_one_row_fits_the_error_stays(model, method):
-    with out_of_memory(model, 0), pytest.raises(torch.OutOfMemoryError, match="1 rows do not fit"):
-        icp.measure(model, make_probe(), some_units(CASE), WHATS, method=method, batch_size=4, **QUIET)
+def test_memory_that_runs_out_is_known_by_all_its_names(model, method, fail, said):
+    options = dict(method=method, batch_size=4)
+    want = icp.measure(model, make_probe(), some_units(CASE), WHATS, **options, **QUIET)
+    with out_of_memory(model, 2, fail) as fitted:
+        got = icp.measure(model, make_probe(), some_units(CASE), WHATS, **options, **QUIET)
+    assert max(fitted) == 2 and np.abs(got.dP - want.dP).max() < 1e-12
+    sentence = rf"^out of memory: a forward pass of one row does not fit \({said}\); give shorter texts, fewer units or"
+    with out_of_memory(model, 0, fail), pytest.raises(icp.IcpError, match=sentence):
+        icp.measure(model, make_probe(), some_units(CASE), WHATS, **options, **QUIET)
+
+
+def test_another_error_is_not_taken_for_want_of_memory(model):
+    with passes(model, at=40, error=RuntimeError("shapes do not match")) as counted:
+        with pytest.raises(RuntimeError, match=r"^shapes do not match$"):
+            icp.measure(model, make_probe(), some_units(CASE), WHATS, batch_size=1, **QUIET)
+    assert len(counted) == 40
+
+
+def holding(monkeypatch, most):
+    """No more than `most` examples times columns of clean values fit; what was asked for is returned."""
+    asked = []
+
+    class Full(Donors):
+        def __init__(self, model, layout, interventions, columns, means, plan, examples, *rest):
+            asked.append((len(examples), sum(map(len, columns.values())), plan.batch_size))
+            if asked[-1][0] * asked[-1][1] > most:
+                raise torch.OutOfMemoryError(f"{asked[-1][:2]} values do not fit")
+            super().__init__(model, layout, interventions, columns, means, plan, examples, *rest)
+
+    monkeypatch.setattr("icp.sweep.exact.Donors", Full)
+    return asked
+
+
+@pytest.mark.parametrize("positions", ("all", "last"))
+@pytest.mark.parametrize("most", (64, 150, 300))
+def test_clean_values_that_do_not_fit_are_held_in_parts(model, units, most, positions, monkeypatch, tmp_path):
+    """Smaller forward passes alone do not help there; what is measured already is not measured again."""
+    options = dict(batch_size=16, positions=positions, **QUIET)
+    want = icp.measure(model, make_probe(), units, WHATS, **options)
+    asked = holding(monkeypatch, most)
+    got = icp.measure(model, make_probe(), units, WHATS, store=tmp_path / "effects", **options)
+    fitted = [(examples, columns) for examples, columns, _ in asked if examples * columns <= most]
+    assert sum(examples * columns for examples, columns in fitted) == 4 * len(units)
+    assert max(examples * columns for examples, columns in fitted) > most / 3, "much less than fits"
+    assert np.abs(got.dP - want.dP).max() < 1e-12
+    sizes = list(dict.fromkeys(size for _, _, size in asked))
+    assert sizes == [16, 8, 4, 2, 1][: len(sizes)] and plans(tmp_path / "effects") == [repr(Plan(sizes[-1]))]
+
+
+def test_rows_that_do_not_fit_beside_the_clean_values_get_room(model, units, monkeypatch):
+    """Out of memory in an edited pass of one row, as long as more than two examples are held."""
+    want = icp.measure(model, make_probe(), units, WHATS, batch_size=1, **QUIET)
+    held, real = [], icp.Model.read
+
+    class Watched(Donors):
+        def __init__(self, *given):
+            super().__init__(*given)
+            held[:] = [self]
+
+    def read(self, *given, start=0, **entered):
+        if start and len(held[0].hidden[start]) > 2:
+            raise torch.OutOfMemoryError("full")
+        return real(self, *given, start=start, **entered)
+
+    monkeypatch.setattr("icp.sweep.exact.Donors", Watched)
+    monkeypatch.setattr(icp.Model, "read", read)
+    got = icp.measure(model, make_probe(), units, WHATS, batch_size=1, **QUIET)
+    assert np.abs(got.dP - want.dP).max() < 1e-12
+
+
+def test_where_not_one_example_s_clean_values_fit_it_is_one_sentence(model, units, monkeypatch):
+    asked = holding(monkeypatch, 63)
+    said = (
+        r"^out of memory: one row beside the clean values of one example does not fit \(\(1, 64\) values do not fit\);"
+    )
+    with pytest.raises(icp.IcpError, match=said):
+        icp.measure(model, make_probe(), units, WHATS, batch_size=4, **QUIET)
+    assert asked[-1] == (1, 64, 1)
+
+
+@pytest.mark.parametrize("size", (1, 2, 4))
+def test_longer_reference_texts_run_fewer_at_a_time(model, size):
+    """A pass over them has no more tokens than one over the probe's rows, or is one row."""
+    texts = ["the old carpenter laughed quickly because it was early and the nurse said that it was late"] * 5
+    reference = icp.Probe.from_texts([*texts, "It was late"])
+    options = dict(reference=reference, batch_size=size, **QUIET)
+    tokens = []
+
+    def see(module, args, kwargs):
+        tokens.append(kwargs["input_ids"].shape)
+
+    handle = model.module.register_forward_pre_hook(see, with_kwargs=True)
+    got = icp.measure(model, make_probe(), some_units(CASE), WHATS, **options)
+    icp.measure_sets(model, make_probe(), [some_units(CASE)[:4]], WHATS[0], **options)
+    handle.remove()
+    wide = [rows for rows, width in tokens if width > 8]
+    assert sum(wide) == 12 and max(wide) == max(1, size * 8 // 17)
+    want = icp.measure(model, make_probe(), some_units(CASE), WHATS, reference=reference, batch_size=6, **QUIET)
+    assert np.abs(got.dP - want.dP).max() < 1e-12
+
+
+def test_means_at_each_position_are_taken_only_where_they_are_asked_for(model, monkeypatch):
+    kept, real = [], Means.__init__
+
+    def init(self, *given, **options):
+        real(self, *given, **options)
+        kept.append(self)
+
+    monkeypatch.setattr(Means, "__init__", init)
+    for per_position in (False, True):
+        what = icp.Mask("mean", per_position=per_position)
+        icp.measure(model, make_probe(), some_units(CASE), what, **QUIET)
+        icp.measure_sets(model, make_probe(), [some_units(CASE)[:4]], what, **QUIET)
+        assert [bool(means.per_position) for means in kept[-2:]] == [per_position] * 2
+    for name, mean in kept[0].overall.items():
+        assert mean.ndim == 1 and (mean - kept[2].overall[name]).abs().max() < 1e-12
+    assert len(kept) == 4
+
+
+def test_a_plan_counts_logits_as_they_are_made():
+    """In float32 at least, from an unembedding that is cast to it."""
+    bytes_of = {}
+    for dtype in (torch.bfloat16, torch.float32, torch.float64):
+        model = CASE.model(dtype)
+        for property in (icp.LogitDifference(), icp.TaskLoss()):
+            layout = Layout.of(model, make_probe().tokenize(model.tokenizer, property), "right")
+            bytes_of[dtype, property] = _bytes_of(model, layout, model.vocabulary_read(property), False)
+    loss = icp.TaskLoss()
+    weight = model.unembed.weight
+    assert bytes_of[torch.bfloat16, loss][0] == 4 * weight.numel()
+    assert bytes_of[torch.float32, loss][0] == bytes_of[torch.float64, loss][0] == 0
+    assert bytes_of[torch.bfloat16, icp.LogitDifference()][0] < 4 * weight.numel() / 10
+    assert bytes_of[torch.bfloat16, loss][2] == bytes_of[torch.float32, loss][2] == 3 * 4 * len(weight)
+    assert bytes_of[torch.float64, loss][2] == 3 * 8 * len(weight)
+    assert bytes_of[torch.bfloat16, loss][1] == bytes_of[torch.float32, loss][1] / 2
 
 
 def test_effects_know_the_plans_they_were_measured_with(model, tmp_path):

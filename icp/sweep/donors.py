@@ -34,22 +34,39 @@ class ReadsNothing(Property):
 
 
 class Means:
-    """Mean activations over the attended tokens of the reference inputs: per site [width], or [pos, width]."""
+    """Mean activations over the attended tokens of the reference inputs: per site [width], and [pos, width] if asked.
 
-    def __init__(self, model: Model, tokens: Tokens, sites: list[Site], plan: Plan):
+    The plan's rows are `width` tokens long, where that is given: of longer reference inputs, fewer run at a time.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        tokens: Tokens,
+        sites: list[Site],
+        plan: Plan,
+        *,
+        width: int | None = None,
+        per_position: bool = False,
+    ):
         batch = model.pad(tokens.inputs, "right")
         count = batch.mask.sum(0).double()
+        longest = batch.ids.shape[1]
         total: dict[str, Tensor] = {}
-        for rows in torch.arange(len(tokens.inputs), device=model.device).split(plan.batch_size):
+        for rows in torch.arange(len(tokens.inputs), device=model.device).split(
+            plan.rows_of(longest, width or longest)
+        ):
             mask = batch.mask[rows][:, :, None]
 
             def summed(name, value, mask=mask):
-                return torch.where(mask, value, 0).double().sum(0)
+                over = 0 if per_position else (0, 1)
+                return torch.where(mask, value, 0).sum(over, dtype=torch.float64)
 
             for name, part in run_capturing(model, batch[rows], sites, summed).items():
                 total[name] = total[name] + part if name in total else part
-        self.overall = {name: (value.sum(0) / count.sum()).to(model.dtype) for name, value in total.items()}
-        self.per_position = {name: (value / count[:, None]).to(model.dtype) for name, value in total.items()}
+        each = count[:, None] if per_position else count.sum()
+        self.per_position = {n: (v / each).to(model.dtype) for n, v in total.items()} if per_position else {}
+        self.overall = {n: ((v.sum(0) if per_position else v) / count.sum()).to(model.dtype) for n, v in total.items()}
 
 
 def run_capturing(
@@ -72,6 +89,11 @@ def needed_sites(model: Model, interventions: list[Intervention], units: list[Un
     return [site for name, site in model.sites.items() if name in names]
 
 
+def by_position(donors: list[Donor]) -> bool:
+    """Whether means at each position are asked for."""
+    return any(isinstance(donor, MeanDonor) and donor.per_position for donor in donors)
+
+
 def donors_of(interventions: list[Intervention]) -> list[Donor]:
     """The donors of the affine ones among them."""
     affine = [i.as_affine() for i in interventions]
@@ -86,6 +108,11 @@ class Recorded:
     values: dict[str, Tensor]
     hidden: dict[int, Tensor]
     attention: dict[int, Tensor]
+
+    def release(self) -> None:
+        """Let go of all of it, whoever still holds this."""
+        for kept in (self.values, self.hidden, self.attention):
+            kept.clear()
 
 
 class Recorder:

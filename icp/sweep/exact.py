@@ -6,8 +6,7 @@ different units, interventions and examples share a forward pass, and only the l
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -19,7 +18,7 @@ from icp.interventions import Intervention, UnitDonor
 from icp.model import Model
 from icp.sites import Site, columns_of
 from icp.sweep.donors import Donors, Means, Recorded, Recorder, donors_of
-from icp.sweep.plan import Layout, Plan, Positions, as_numpy, within_memory
+from icp.sweep.plan import Layout, Plan, Positions, as_numpy, ran_out, too_large
 from icp.units import Unit
 
 CHUNKS_A_CAPTURE = 16
@@ -42,37 +41,51 @@ def exact_chunks(
     """Yield (chunk, dP [unit, intervention, example]) for each chunk of `units`; `clean` is P [example].
 
     `recorded` is what `recorder_of` these units kept of the clean run that gave it, if it did.
-    dP is NaN where the model returns NaN or infinity. Out of memory halves the batch: `replan` is told the new plan and
-    the chunk is measured again.
+
+    dP is NaN where the model returns NaN or infinity. Out of memory halves the batch and the clean values that are
+    held: `replan` is told the new plan, and what is measured stays. Raises `IcpError` where one row does not fit beside
+    the clean values of one example.
     """
     where = layout.where(positions)
+    begun: dict[range, tuple[np.ndarray, int]] = {}
     while chunks:
         if recorded is None:
             capture = _Capture.of(model, layout, units, interventions, plan, chunks)
         else:
-            capture = _Capture(chunks, (torch.arange(layout.examples, device=model.device),), units)
-        chunks = chunks[len(capture.chunks) :]
-        dP = [
-            np.empty((len(chunk), len(interventions), layout.examples), as_numpy(clean).dtype)
-            for chunk in capture.chunks
-        ]
-        for examples in capture.parts:
-
-            def lent(plan: Plan, capture=capture, examples=examples) -> tuple[Layout, Donors, Tensor]:
-                return capture.lent(model, layout, interventions, means, plan, examples, clean, recorded)
-
-            (ready, donors, before), fitting = within_memory(plan, lent)
-            for number, chunk in enumerate(capture.chunks):
-                mine = units[chunk.start : chunk.stop]
-                measured = partial(_chunk, model, ready, donors, mine, interventions, where, examples, before.dtype)
-                result, fitting = within_memory(fitting, measured)
-                if fitting != plan:
-                    plan = fitting
-                    replan(plan)
-                difference = result - before
-                dP[number][:, :, examples.cpu().numpy()] = as_numpy(difference.where(difference.isfinite(), torch.nan))
-                if examples is capture.parts[-1]:
-                    yield chunk, dP[number]
+            capture = replace(_Capture.of_all(model, layout, units, interventions, plan), chunks=chunks)
+        try:
+            for examples in capture.parts:
+                stop = int(examples[-1]) + 1
+                if all(chunk in begun and begun[chunk][1] >= stop for chunk in capture.chunks):
+                    continue
+                ready = donors = before = None  # two parts of the probe are not held at a time
+                ready, donors, before = capture.lent(
+                    model, layout, interventions, means, plan, examples, clean, recorded
+                )
+                for chunk in capture.chunks:
+                    shape = len(chunk), len(interventions), layout.examples
+                    dP, reached = begun.get(chunk) or (np.empty(shape, as_numpy(clean).dtype), 0)
+                    if reached >= stop:
+                        continue
+                    mine = units[chunk.start : chunk.stop]
+                    result = _chunk(model, ready, donors, mine, interventions, where, examples, before.dtype, plan)
+                    difference = result - before
+                    dP[:, :, examples.cpu().numpy()] = as_numpy(difference.where(difference.isfinite(), torch.nan))
+                    begun[chunk] = dP, stop
+                    if stop == layout.examples:
+                        yield chunk, begun.pop(chunk)[0]
+                        chunks = [other for other in chunks if other != chunk]
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+            if plan.batch_size == 1 and capture.smallest:
+                raise too_large("one row beside the clean values of one example", error) from error
+            if recorded is not None:
+                recorded.release()
+                recorded = None
+            plan = plan.halved(capture.bytes)
+            replan(plan)
+        ready = donors = before = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +95,12 @@ class _Capture:
     chunks: list[range]
     parts: tuple[Tensor, ...]
     units: list[Unit]
+    bytes: int
+
+    @property
+    def smallest(self) -> bool:
+        """Whether nothing less can be held: one chunk and one example."""
+        return len(self.chunks) == 1 and len(self.parts[0]) == 1
 
     @classmethod
     def of(
@@ -109,7 +128,15 @@ class _Capture:
         while count < min(most, len(chunks)) and held * cost(chunks[: count + 1]) <= plan.capture_bytes:
             count += 1
         parts = torch.arange(layout.examples, device=model.device).split(held)
-        return cls(chunks[:count], parts, [units[i] for chunk in chunks[:count] for i in chunk])
+        mine = [units[i] for chunk in chunks[:count] for i in chunk]
+        return cls(chunks[:count], parts, mine, held * cost(chunks[:count]))
+
+    @classmethod
+    def of_all(
+        cls, model: Model, layout: Layout, units: list[Unit], interventions: list[Intervention], plan: Plan
+    ) -> "_Capture":
+        """All units as one chunk."""
+        return cls.of(model, layout, units, interventions, plan, [range(len(units))])
 
     def needs(self, model: Model, interventions: list[Intervention]) -> tuple[dict[str, Tensor], list[int], list[int]]:
         """Columns by site, and the blocks whose residual stream, and whose attention's output, edits are added to."""
@@ -144,7 +171,7 @@ def recorder_of(
     model: Model, layout: Layout, units: list[Unit], interventions: list[Intervention], plan: Plan
 ) -> Recorder | None:
     """What keeps all that these units need of a clean run of the probe; None where that is too much to hold."""
-    capture = _Capture.of(model, layout, units, interventions, plan, [range(len(units))])
+    capture = _Capture.of_all(model, layout, units, interventions, plan)
     return Recorder(model, *capture.needs(model, interventions)) if len(capture.parts) == 1 else None
 
 

@@ -20,7 +20,7 @@ from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, Property, require_label, require_single
 from icp.sites import Site, columns_of
-from icp.sweep.donors import Donors, Means, ReadsNothing, donors_of, needed_sites
+from icp.sweep.donors import Donors, Means, ReadsNothing, by_position, donors_of, needed_sites
 from icp.sweep.exact import columns_needed, row_edits
 from icp.sweep.plan import Layout, Plan, Positions, as_numpy, within_memory
 from icp.sweep.results import Results, Shard, header_of
@@ -101,9 +101,9 @@ def measure_sets(
         means = None
         if everyone and any(isinstance(donor, MeanDonor) for donor in donors):
             told = (probe if reference is None else reference).tokenize(model.tokenizer, ReadsNothing())
-            means, plan = within_memory(
-                plan, partial(Means, model, told, needed_sites(model, [intervention], everyone))
-            )
+            sites = needed_sites(model, [intervention], everyone)
+            asked = dict(width=layout.width, per_position=by_position(donors))
+            means, plan = within_memory(plan, partial(Means, model, told, sites, **asked))
         names = [AND.join(map(str, members)) for members in sets]
         header = header_of(model, probe, names, [intervention], layout, JOINT, positions, reference, "right")
         kept = as_numpy(clean)

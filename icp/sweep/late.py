@@ -83,7 +83,7 @@ class LateBatch(Batch):
 class LateLayout(Layout):
     """A probe, padded on the left, of which the positions from `first` on are run, `worlds` versions a row.
 
-    A forward pass has as many positions as one over `batch_size` whole rows.
+    A forward pass has as many positions as one over `batch_size` whole rows, and at most `read_rows` versions.
 
     `past` holds the examples from `offset` on. Reads before `first` are left out: no edit changes them.
     """
@@ -129,6 +129,7 @@ class LateLayout(Layout):
         self, worlds: int, examples: Int[Tensor, " example"], plan: Plan
     ) -> Iterator[tuple[Layout, Int[Tensor, " row"], Int[Tensor, " row"], int]]:
         together = max(1, plan.batch_size * self.batch.ids.shape[1] // self.width)
+        together = together if plan.read_rows is None else min(together, plan.read_rows)
         a_row = min(worlds, together, max(1, WORLD_KEYS // self.width))
         split = torch.arange(worlds, device=examples.device).tensor_split(-(-worlds // a_row))
         for size, alike in groupby(split, key=len):

@@ -16,7 +16,7 @@ from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, PairGap, Property, require_label
 from icp.sweep.arguments import require_kinds
-from icp.sweep.donors import Means, ReadsNothing, Recorded, donors_of, needed_sites
+from icp.sweep.donors import Means, ReadsNothing, Recorded, by_position, donors_of, needed_sites
 from icp.sweep.exact import exact_chunks, recorder_of
 from icp.sweep.late import LateLayout
 from icp.sweep.linear import Linear, linear_batches
@@ -203,7 +203,10 @@ def _measure(
                 means = None
                 if any(isinstance(donor, MeanDonor) for donor in donors):
                     told = (probe if reference is None else reference).tokenize(model.tokenizer, ReadsNothing())
-                    means = Means(model, told, needed_sites(model, interventions, order), plan)
+                    means = Means(
+                        model, told, needed_sites(model, interventions, order), plan,
+                        width=layout.width, per_position=by_position(donors),
+                    )  # fmt: skip
                 recorder = None
                 if method == "exact" and late is None:
                     recorder = recorder_of(model, layout, order, interventions, plan)

@@ -25,6 +25,7 @@ T = TypeVar("T")
 TOKENS_A_PASS = {"cpu": 1024, "cuda": 16384}
 """On a CPU the values of so many tokens stay in its caches, while matrix products are near their full rate."""
 CAPTURE_BYTES = 1 << 30
+LOGITS_A_PASS = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Plan:
     """`batch_size` rows a forward pass, `unit_chunk` units a unit of work, the padding side, and bytes of clean values.
 
     `static` fills the last pass of several up to the size of the others, as kernels that are compiled for one shape and
-    CUDA graphs ask for.
+    CUDA graphs ask for. `read_rows` caps the edited versions of examples whose logits exist at a time: a pass over late
+    positions has more of them than `batch_size`.
 
     Effects agree between plans to rounding, and the same plan repeated gives the same bits.
     """
@@ -42,6 +44,7 @@ class Plan:
     padding_side: str = "right"
     capture_bytes: int = field(default=CAPTURE_BYTES, repr=False)
     static: bool = field(default=False, repr=False)
+    read_rows: int | None = field(default=None, repr=False)
 
     def __post_init__(self):
         if self.batch_size < 1 or self.unit_chunk < 1:
@@ -64,21 +67,26 @@ class Plan:
         """
         vocabulary = model.vocabulary_read(layout.tokens.property)
         by_tokens = TOKENS_A_PASS["cuda" if model.device.type == "cuda" else "cpu"] // layout.width
-        by_logits = (1 << 26) // max(1, layout.reads_per_row * vocabulary)
-        rows, capture = max(1, min(by_tokens, by_logits)), CAPTURE_BYTES
+        read = LOGITS_A_PASS // max(1, layout.reads_per_row * vocabulary)
+        rows, capture = max(1, min(by_tokens, read)), CAPTURE_BYTES
         if memory is not None:
-            held, each = bytes_held(model.device), _bytes_a_row(model, layout, vocabulary, gradient)
+            held, once, tokens, logits = bytes_held(model.device), *_bytes_of(model, layout, vocabulary, gradient)
             free = int(memory) - held
-            fitting = free // 2 // each
+            fitting = (free // 2 - once) // (tokens + logits)
             if fitting < (batch_size or 1):
+                needed = 2 * (once + (tokens + logits) * (batch_size or 1))
                 raise IcpError(
                     f"a memory budget of {memory / 1e9:.2f} GB is too small: {held / 1e9:.2f} GB are taken already, "
-                    f"and {batch_size or 1} row(s) need {2 * each * (batch_size or 1) / 1e9:.2f} GB more"
+                    f"and {batch_size or 1} row(s) need {needed / 1e9:.2f} GB more"
                 )
             rows, capture = min(rows, fitting), min(capture, free // 4)
         rows = rows if batch_size is None else batch_size
+        if memory is not None:
+            read = min(read, (free // 2 - once - rows * tokens) // logits)
         static = model.device.type == "cuda"
-        return cls(rows, padding_side=padding_side, capture_bytes=capture, static=static)
+        return cls(
+            rows, padding_side=padding_side, capture_bytes=capture, static=static, read_rows=max(rows, read)
+        )  # fmt: skip
 
     def parts(self, rows: Int[Tensor, "row 2"], size: int) -> Iterator[tuple[Int[Tensor, "part 2"], int]]:
         """`size` rows at a time, and how many of them count."""
@@ -86,8 +94,15 @@ class Plan:
             short = size - len(part) if self.static and len(rows) > size else 0
             yield torch.cat([part, part[-1:].expand(short, -1)]), len(part)
 
-    def halved(self) -> "Plan":
-        return replace(self, batch_size=self.batch_size // 2)
+    def halved(self, captured: int | None = None) -> "Plan":
+        """Half as many rows a pass, one at the least; and half of `captured`, the bytes of clean values now held."""
+        held = self.capture_bytes if captured is None else min(captured, self.capture_bytes) // 2
+        read = None if self.read_rows is None else max(1, self.read_rows // 2)
+        return replace(self, batch_size=max(1, self.batch_size // 2), capture_bytes=held, read_rows=read)
+
+    def rows_of(self, width: int, than: int) -> int:
+        """Rows a pass of inputs that are `width` tokens long, where `batch_size` rows are of `than` tokens."""
+        return max(1, min(self.batch_size, self.batch_size * than // width))
 
 
 def bytes_held(device: torch.device) -> int:
@@ -104,29 +119,51 @@ def bytes_held(device: torch.device) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _bytes_a_row(model: Model, layout: "Layout", vocabulary: int, gradient: bool) -> int:
-    """What a row of a forward pass takes at its widest place; with a gradient, what all the blocks keep.
+def _bytes_of(model: Model, layout: "Layout", vocabulary: int, gradient: bool) -> tuple[int, int, int]:
+    """What a forward pass takes once, for the tokens of a row at its widest place, and for the logits of a row.
 
-    A block holds about eight vectors of d_model and four of d_mlp a token, logits exist three times.
+    A block holds about eight vectors of d_model and four of d_mlp a token; with a gradient all blocks keep theirs.
+    Logits exist three times, in float32 at least; to make them, the unembedding of a narrower model is cast.
     """
     neurons, d_model = model.sites["blocks.0.mlp.hook_post"].width, model.sites["hook_embed"].width
-    tokens = layout.batch.ids.shape[1] * (8 * d_model + 4 * neurons)
     kept = 2 * len(model.blocks) if gradient else 1
-    logits = 3 * layout.reads_per_row * vocabulary
-    return model.dtype.itemsize * (tokens * kept + logits)
+    tokens = layout.batch.ids.shape[1] * (8 * d_model + 4 * neurons) * kept * model.dtype.itemsize
+    precise = max(4, model.dtype.itemsize)
+    once = vocabulary * d_model * precise if model.dtype.itemsize < precise else 0
+    return once, tokens, 3 * max(1, layout.reads_per_row) * vocabulary * precise
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether memory ran out: on a GPU, in Python or numpy, or in PyTorch's allocator for CPUs.
+
+    That one raises a plain `RuntimeError`, as do the library of matrix products on a GPU and some other devices.
+    """
+    words = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
+
+
+def too_large(what: str, error: BaseException) -> IcpError:
+    """That `what` does not fit, in one sentence with what the allocator said."""
+    said = (str(error) or type(error).__name__).splitlines()[0]
+    return IcpError(
+        f"out of memory: {what} does not fit ({said}); give shorter texts, fewer units or a smaller dtype, or measure "
+        "where there is more memory"
+    )
 
 
 def within_memory(plan: Plan, attempt: Callable[[Plan], T]) -> tuple[T, Plan]:
     """`attempt(plan)` and the plan that went through: the batch is halved as often as memory runs out.
 
-    Raises `torch.OutOfMemoryError` where not even one row fits.
+    Raises `IcpError` where not even one row fits.
     """
     while True:
         try:
             return attempt(plan), plan
-        except torch.OutOfMemoryError:
-            if plan.batch_size == 1:
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
                 raise
+            if plan.batch_size == 1:
+                raise too_large("a forward pass of one row", error) from error
         plan = plan.halved()
 
 
