@@ -1,6 +1,7 @@
 """`icp.measure(..., top=k)`: the units found and their certificate, against measuring everything."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -176,11 +177,18 @@ def test_effects_are_saved_with_their_certificate(model, units, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"top": None}, {"strata": [{"size": 1, "sampled": 2}]}, {"strata": 3}, {"surprise": 1}], ids=str
-)
+    "change",
+    [
+        {"top": None}, {"strata": [{"size": 1, "sampled": 2}]}, {"strata": 3}, {"strata": [3]}, {"surprise": 1},
+        {"missed_upper": "x"}, {"missed_upper": 1.5}, {"units": True}, {"threshold": None}, {"reason": 3},
+        {"strata": [{"size": "x"}]},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_a_damaged_certificate_is_refused(model, units, change):
     found = icp.measure(model, make_probe(), units[:30], ZERO, top=3, progress=False)
     stored = found.header["certificate"] | change
+    assert stored != found.header["certificate"]
     if change == {"top": None}:
         del stored["top"]
     with pytest.raises(icp.ArtefactError, match="certificate of these effects is damaged"):
@@ -196,7 +204,7 @@ CERTIFICATE = icp.Certificate(
 def test_a_certificate_reads_as_a_paragraph():
     expected = (
         "Top 100 of 46,350 units; 317 candidates and 658 audited were measured exactly (2.1% of the units, 2.3% of "
-        "the work of measuring all). Of the 45,376 others at most 220 (0.48%) are above the last one found, with 95% "
+        "the work of measuring all). Of the 45,376 others at most 220 (0.49%) are above the last one found, with 95% "
         "confidence (as asked); recall is at least 0.00."
     )
     assert str(CERTIFICATE) == repr(CERTIFICATE) == expected
@@ -205,6 +213,24 @@ def test_a_certificate_reads_as_a_paragraph():
     assert not failed.met and CERTIFICATE.met
     whole = replace(CERTIFICATE, candidates=46_350, strata=(), unknown=0, missed_upper=0)
     assert str(whole).endswith("Nothing is left out: recall is 1.")
+
+
+@pytest.mark.parametrize(
+    "missed, top, said",
+    [
+        (4, 1000, r"at most 4 \(0.01%\).*recall is at least 0.99\."),
+        (1, 100, r"\(0.01%\).*recall is at least 0.99\."),
+        (225, 1000, r"at most 225 \(0.50%\).*recall is at least 0.77\."),
+        (0, 100, r"at most 0 \(0.00%\).*recall is at least 1.00\."),
+    ],
+)
+def test_what_is_proven_is_never_rounded_to_more_than_that(missed, top, said):
+    """Recalls of 0.996, 0.99 and 0.775, rates of 0.0088%, 0.0022% and 0.4959%."""
+    assert re.search(said, str(replace(CERTIFICATE, missed_upper=missed, top=top)))
+
+
+def test_confidence_is_said_as_it_is():
+    assert "with 99.9999% confidence" in str(replace(CERTIFICATE, confidence=0.999999))
 
 
 def test_what_follows_from_a_certificate():
