@@ -13,7 +13,7 @@ from test_plan import passes
 
 import icp
 from icp.certificate import Stratum
-from icp.sweep.topk import pool_of
+from icp.sweep.topk import pool_of, require_options
 
 CASE = BY_NAME["llama"]
 ZERO = icp.Mask("zero")
@@ -220,12 +220,12 @@ def test_a_certificate_reads_as_a_paragraph():
     [
         (4, 1000, r"at most 4 \(0.01%\).*recall is at least 0.99\."),
         (1, 100, r"\(0.01%\).*recall is at least 0.99\."),
-        (225, 1000, r"at most 225 \(0.50%\).*recall is at least 0.77\."),
+        (224, 1000, r"at most 224 \(0.50%\).*recall is at least 0.77\."),
         (0, 100, r"at most 0 \(0.00%\).*recall is at least 1.00\."),
     ],
 )
 def test_what_is_proven_is_never_rounded_to_more_than_that(missed, top, said):
-    """Recalls of 0.996, 0.99 and 0.775, rates of 0.0088%, 0.0022% and 0.4959%."""
+    """Recalls of 0.996, 0.99, 0.776 and 1, rates of 0.0088%, 0.0022%, 0.4937% and 0."""
     assert re.search(said, str(replace(CERTIFICATE, missed_upper=missed, top=top)))
 
 
@@ -298,6 +298,7 @@ BAD = [
     ({"miss_rate": 1.0}, r"miss_rate=1.0 is out of range"),
     ({"miss_rate": -0.1}, r"miss_rate=-0.1 is out of range"),
     ({"seed": -1}, r"seed=-1 is out of range"),
+    ({"seed": True}, r"seed=True is out of range"),
     ({"method": "linear"}, r"top=3 estimates and then measures exactly: leave out method='linear'"),
     ({"interventions": [ZERO, icp.Mask("mean")]}, r"top=3 ranks by one intervention, 2 were given"),
 ]
@@ -310,6 +311,15 @@ def test_bad_options_are_refused_before_anything_runs(model, units, change, mess
     with passes(model) as counted, pytest.raises(icp.IcpError, match=message):
         icp.measure(model, make_probe(), units[:12], what, progress=False, **options)
     assert not counted
+
+
+@pytest.mark.parametrize("value", ["0.03", None, True, [0.03]])
+@pytest.mark.parametrize("name", ["confidence", "miss_rate", "budget"])
+def test_a_share_that_is_no_number_is_refused(name, value):
+    """Asked of the check itself: in tests `measure` has its arguments' types checked before."""
+    options = dict(confidence=0.95, miss_rate=0.005, budget=0.03, seed=0) | {name: value}
+    with pytest.raises(icp.IcpError, match=f"{name}=.* is not a Python number: give a share, such as"):
+        require_options(12, [ZERO], "exact", 3, **options)
 
 
 @pytest.mark.parametrize("option", [{"confidence": 0.9}, {"miss_rate": 0.1}, {"budget": 0.5}, {"seed": 3}], ids=str)

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -20,19 +21,23 @@ from icp.sweep.search import search
 from icp.units import Unit
 
 RESULT = "top"
+SHARES = {"confidence": 0.95, "miss_rate": 0.005, "budget": 0.03}
 
 
 def require_options(
     units: int,
     interventions: list[Intervention],
     method: str,
-    top: int,
-    confidence: float,
-    miss_rate: float,
-    budget: float,
-    seed: int,
+    top: Any,
+    confidence: Any,
+    miss_rate: Any,
+    budget: Any,
+    seed: Any,
 ) -> None:
     """Raise `IcpError` for what no certified top-k can be made of."""
+    for name, value in (("confidence", confidence), ("miss_rate", miss_rate), ("budget", budget)):
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise IcpError(f"{name}={value!r} is not a Python number: give a share, such as {SHARES[name]}")
     if not isinstance(top, int) or isinstance(top, bool) or not 1 <= top <= units:
         raise IcpError(f"top={top!r} of {units} units: ask for a whole number from 1 to {units}")
     if len(interventions) > 1:
@@ -52,7 +57,7 @@ def require_options(
             raise IcpError(f"{name}={value!r} is out of range: give a number above {low} and below {high}")
     if not 0 <= miss_rate < 1:
         raise IcpError(f"miss_rate={miss_rate!r} is out of range: give a share from 0 to below 1, such as 0.005")
-    if not isinstance(seed, int) or seed < 0:
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise IcpError(f"seed={seed!r} is out of range: give a whole number from 0")
 
 
