@@ -29,7 +29,8 @@ class Certificate:
     joins the found. `unknown` units were measured and gave NaN: they are never found, and count as missed. With
     probability `confidence` over the draws, no more than `missed_upper` units that were not measured, or are unknown,
     have a score above the k-th found. `work_fraction` is the work done as a share of measuring every unit exactly (see
-    `icp.sweep.search`). `reason` says, where the miss rate asked for is not proven, why, and what would do.
+    `icp.sweep.search`), and `estimates` how the candidates were chosen (`Linear.label`; empty where every unit was
+    measured). `reason` says, where the miss rate asked for is not proven, why, and what would do.
     """
 
     top: int
@@ -45,6 +46,7 @@ class Certificate:
     missed_upper: int
     work_fraction: float
     reason: str = ""
+    estimates: str = ""
 
     @property
     def audited(self) -> int:
@@ -79,7 +81,8 @@ class Certificate:
         rate = -(-10_000 * self.missed_upper // left) / 100 if left else 0.0  # rounded up, recall down: both are proven
         recall = max(0, 100 * (self.top - self.missed_upper) // self.top) / 100
         verdict = "as asked" if self.met else f"NOT the {self.miss_rate:.2%} asked for: {self.reason}"
-        kinds = f"{self.candidates:,} candidates and {self.audited:,} audited"
+        chosen = f" (estimates: {self.estimates})" if self.estimates else ""
+        kinds = f"{self.candidates:,} candidates{chosen} and {self.audited:,} audited"
         proof = (
             f"Of the {left:,} others at most {self.missed_upper:,} ({rate:.2f}%) are above the last one "
             f"found, with {100 * self.confidence:.12g}% confidence ({verdict}); "
