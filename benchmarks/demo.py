@@ -4,7 +4,6 @@ A finished seed is kept in the JSON file and not repeated.
 """
 
 import json
-import platform
 import resource
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from rounds import machine
 from scipy.stats import t
 from tqdm import tqdm
 
@@ -60,10 +60,7 @@ def main(
     json_path: Annotated[Path, typer.Option("--json", help="Where the numbers go; finished seeds in it are kept.")],
     quick: Annotated[bool, typer.Option(help="One seed.")] = False,
 ):
-    about = {
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-        "device": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
-        "torch": torch.__version__,
+    about = machine(torch.get_num_threads()) | {
         "dtype": "torch.float32",
         "model": "SmolLM2-135M-Instruct, dequantised from Q4_1",
         "targets": TARGETS,

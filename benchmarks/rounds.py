@@ -1,5 +1,6 @@
 """Finished rounds kept in a JSON file, so that a benchmark can be stopped and go on; and what they add up to."""
 
+import hashlib
 import json
 import platform
 import subprocess
@@ -12,14 +13,41 @@ import torch
 
 from icp.files import writing_file
 
+ROOT = Path(__file__).resolve().parents[1]
+MEASURED = ("icp", "benchmarks", "pyproject.toml", ":!benchmarks/results")
+"""What figures depend on: the package and the benchmarks, without what they wrote."""
+
+
+def commit(root: Path = ROOT) -> str:
+    """The commit of the repository at `root`, and "-dirty-" with a digest of what differs from it where anything does.
+
+    That is `git diff HEAD` of the package and the benchmarks, and their Python files that git does not track. "unknown"
+    without a repository.
+    """
+    head = _git(root, "rev-parse", "HEAD")
+    if head is None:
+        return "unknown"
+    changed = _git(root, "diff", "HEAD", "--", *MEASURED) or b""
+    names = (_git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *MEASURED) or b"").split(b"\0")
+    new = [(name, (root / name.decode()).read_bytes()) for name in sorted(names) if name.endswith(b".py")]
+    if not changed and not new:
+        return head.decode().strip()
+    digest = hashlib.sha256(repr((changed, new)).encode()).hexdigest()[:12]
+    return f"{head.decode().strip()}-dirty-{digest}"
+
+
+def _git(root: Path, *command: str) -> bytes | None:
+    try:
+        done = subprocess.run(["git", *command], capture_output=True, cwd=root)
+    except FileNotFoundError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
 
 def machine(threads: int) -> dict[str, Any]:
     """The commit and the machine that figures belong to."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).resolve().parent
-    )
     return {
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "device": f"{platform.processor() or platform.machine()}, {threads} threads",
         "cores": psutil.cpu_count(logical=False),
         "memory_gb": round(psutil.virtual_memory().total / 1e9),

@@ -1,7 +1,7 @@
 """What a certified top-k proves: how many of the units that were not measured may lie above the k-th one found."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from icp.errors import ArtefactError, IcpError
@@ -29,7 +29,8 @@ class Certificate:
     joins the found. `unknown` units were measured and gave NaN: they are never found, and count as missed. With
     probability `confidence` over the draws, no more than `missed_upper` units that were not measured, or are unknown,
     have a score above the k-th found. `work_fraction` is the work done as a share of measuring every unit exactly (see
-    `icp.sweep.search`). `reason` says, where the miss rate asked for is not proven, why, and what would do.
+    `icp.sweep.search`), and `estimates` how the candidates were chosen (`Linear.label`; empty where every unit was
+    measured). `reason` says, where the miss rate asked for is not proven, why, and what would do.
     """
 
     top: int
@@ -45,6 +46,7 @@ class Certificate:
     missed_upper: int
     work_fraction: float
     reason: str = ""
+    estimates: str = ""
 
     @property
     def audited(self) -> int:
@@ -76,12 +78,15 @@ class Certificate:
 
     def __str__(self) -> str:
         left = self.unmeasured + self.unknown
+        rate = -(-10_000 * self.missed_upper // left) / 100 if left else 0.0  # rounded up, recall down: both are proven
+        recall = max(0, 100 * (self.top - self.missed_upper) // self.top) / 100
         verdict = "as asked" if self.met else f"NOT the {self.miss_rate:.2%} asked for: {self.reason}"
-        kinds = f"{self.candidates:,} candidates and {self.audited:,} audited"
+        chosen = f" (estimates: {self.estimates})" if self.estimates else ""
+        kinds = f"{self.candidates:,} candidates{chosen} and {self.audited:,} audited"
         proof = (
-            f"Of the {left:,} others at most {self.missed_upper:,} ({self.miss_rate_upper:.2%}) are above the last one "
-            f"found, with {100 * self.confidence:.4g}% confidence ({verdict}); "
-            f"recall is at least {self.recall_lower:.2f}."
+            f"Of the {left:,} others at most {self.missed_upper:,} ({rate:.2f}%) are above the last one "
+            f"found, with {100 * self.confidence:.12g}% confidence ({verdict}); "
+            f"recall is at least {recall:.2f}."
             if left
             else "Nothing is left out: recall is 1."
         )
@@ -99,6 +104,17 @@ class Certificate:
     def from_json(cls, stored: Mapping[str, Any]) -> "Certificate":
         """Read what `as_json` gave; raises `ArtefactError` where it is damaged."""
         try:
-            return cls(**{**stored, "strata": tuple(Stratum(**stratum) for stratum in stored["strata"])})
-        except (TypeError, KeyError, ValueError, IcpError) as error:
+            strata = tuple(Stratum(**_typed(Stratum, stratum)) for stratum in stored["strata"])
+            return cls(**{**_typed(cls, stored), "strata": strata})
+        except (TypeError, KeyError, ValueError, AttributeError, IcpError) as error:
             raise ArtefactError(f"the certificate of these effects is damaged ({error}): measure again") from error
+
+
+def _typed(kind: type, stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was stored, where numbers are numbers and text is text; raises `ValueError` naming what is not."""
+    wanted = {int: int, float: (int, float), str: str}
+    for field in fields(kind):
+        value, types = stored.get(field.name, field.default), wanted.get(field.type)
+        if types is not None and (not isinstance(value, types) or isinstance(value, bool)):
+            raise ValueError(f"{field.name} is {value!r}" if field.name in stored else f"{field.name} is missing")
+    return stored

@@ -1,5 +1,6 @@
 """Means over all examples from exact effects on a few of them, with the first-order estimates as control variate."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ class ControlledMean:
 def control_variate_mean(
     exact: Float[np.ndarray, "*batch chosen"],
     estimates: Float[np.ndarray, "*batch example"],
-    chosen: Int[np.ndarray, " index"],
+    chosen: Int[np.ndarray, " index"] | Sequence[int],
     beta: float | None = None,
 ) -> ControlledMean:
     """The mean over all examples of values that were measured exactly on `chosen`, a simple random sample of them.
@@ -36,9 +37,11 @@ def control_variate_mean(
     Raises `IcpError` where `chosen` does not number the columns of `exact` among those of `estimates`, each once.
     """
     count, examples = exact.shape[-1], estimates.shape[-1]
+    chosen = np.asarray(chosen)
     if len(chosen) != count or not count:
         raise IcpError(f"{count} examples were measured exactly and {len(chosen)} are chosen: give the index of each")
-    if len(np.unique(chosen)) < count or chosen.min() < 0 or chosen.max() >= examples:
+    whole = np.issubdtype(chosen.dtype, np.integer)
+    if not whole or len(np.unique(chosen)) < count or chosen.min() < 0 or chosen.max() >= examples:
         raise IcpError(f"the chosen examples {chosen.tolist()} are not distinct indices from 0 to {examples - 1}")
     exact, estimates = exact.astype(np.float64), estimates.astype(np.float64)
     own = estimates[..., chosen]

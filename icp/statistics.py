@@ -77,12 +77,12 @@ def mean_interval(
     from scipy.stats import t
 
     mean, error = float(values.mean()), float(standard_error(values, clusters))
-    groups = _fewest(len(values), clusters)
+    groups = fewest_clusters(len(values), clusters)
     half = float(t.ppf(0.5 + level / 2, groups - 1)) * error if groups > 1 else float("nan")
     return {"mean": mean, "low": mean - half, "high": mean + half, "n": len(values)}
 
 
-def _fewest(count: int, clusters: Clusters | None) -> int:
+def fewest_clusters(count: int, clusters: Clusters | None) -> int:
     """How many templates there are, or words where these are fewer; examples alone count each."""
     if clusters is None:
         return count
@@ -104,7 +104,7 @@ def share_interval(
     share, count = float(right.mean()), float(len(right))
     z = float(norm.ppf(0.5 + level / 2))
     if clusters is not None:
-        groups = _fewest(len(right), clusters)
+        groups = fewest_clusters(len(right), clusters)
         z = float(t.ppf(0.5 + level / 2, groups - 1)) if groups > 1 else float("nan")
         spread = share * (1 - share)
         if spread:

@@ -1,6 +1,7 @@
 """The arithmetic, the resuming and the fairness of the benchmarks; their timings are not tested."""
 
 import json
+import subprocess
 import sys
 
 import contestants
@@ -18,7 +19,7 @@ from helpers import BY_NAME, make_probe
 from hypothesis import given
 from hypothesis import strategies as st
 from operations import Shape
-from rounds import Rounds, speedups
+from rounds import Rounds, commit, machine, speedups
 
 import icp
 
@@ -139,6 +140,45 @@ def test_rounds_of_another_commit_are_not_mixed_in(tmp_path):
     assert other.missing([key]) == [key]
     other.add(key, {})
     assert len(json.loads(path.read_text())["rounds"]) == 1
+
+
+def test_figures_name_the_commit_and_what_differs_from_it(tmp_path, monkeypatch):
+    """Of the repository that the benchmarks are in, wherever they are called from."""
+
+    def git(*command):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(["git", *who, *command], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def write(name, text):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    assert commit(tmp_path) == "unknown"
+    for name in ("icp/a.py", "benchmarks/b.py", "benchmarks/results/c.json", "notes.md", "pyproject.toml"):
+        write(name, "1")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    head = git("rev-parse", "HEAD")
+    assert commit(tmp_path) == head
+    for name in ("benchmarks/results/c.json", "notes.md", "benchmarks/out.json", "other.py"):
+        write(name, "2")
+    assert commit(tmp_path) == head, "what figures do not depend on, and they themselves"
+    found = []
+    for name, text in (
+        ("icp/a.py", "2"),
+        ("icp/a.py", "3"),
+        ("icp/new.py", "1"),
+        ("icp/new.py", "2"),
+        ("benchmarks/b.py", "4"),
+    ):
+        write(name, text)
+        found.append(commit(tmp_path))
+    assert len(set(found)) == 5 and all(name.startswith(f"{head}-dirty-") for name in found)
+    assert found[-1] == commit(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert machine(1)["commit"] == commit() != commit(tmp_path)
 
 
 ATTENTION, MLP = "blocks.1.attn.hook_z", "blocks.1.mlp.hook_post"

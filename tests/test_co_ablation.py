@@ -1,13 +1,18 @@
 """Pairwise co-ablation against explicit sets, and on a planted backup."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from artefacts import co_ablation
 from helpers import BY_NAME, make_probe, make_tokenizer
 from reference import Naive, Plain
+from scipy import stats
 
 import icp
+from icp.sections.limits import backed_up
+from icp.statistics import clusters_of, standard_error
 from icp.sweep import joint
 
 CASE = BY_NAME["llama"]
@@ -63,6 +68,93 @@ def test_additive_effects_change_no_ranking():
     got = made(alone, both)
     assert got.changes(1) == got.changes(2) == []
     assert got.table()["rank"].tolist() == got.table()["rank given backup"].tolist() == [1, 2, 3]
+
+
+def test_rounding_makes_no_backups():
+    """0.1 + 0.2 - 0.2 is more than 0.1 by a bit, in every example alike."""
+    alone = np.array([0.1, 0.2, 0.3, 0.7])
+    both = alone[:, None] + alone[None]
+    found = made(alone, both)
+    assert (found.gain > 0).any() and not found.gain_error.any()
+    assert not found.backs_up.any() and [found.changes(k) for k in (1, 2, 3)] == [[], [], []]
+    assert (found.table()["S given backup"] == found.table()["S"]).all()
+
+
+UNITS, EXAMPLES = 10, 30
+
+
+def noisy(seed, backups=0.0, shared=0.0):
+    """Effects that add up but for noise, some of it `shared` by each of five templates; 0 and 1 back each other up."""
+    random = np.random.default_rng(seed)
+    alone = np.linspace(1, 2, UNITS)
+    both = alone[:, None] + alone[None]
+    both[0, 1] += backups
+    found = co_ablation(alone, both, examples=EXAMPLES)
+    noise = random.normal(size=found.measured.dP.shape) + shared * random.normal(
+        size=(len(found.measured.dP), 5)
+    ).repeat(EXAMPLES // 5, 1)
+    noise[:UNITS] = 0
+    header = dict(found.header)
+    header["examples"] = [e | {"template": str(i * 5 // EXAMPLES)} for i, e in enumerate(header["examples"])]
+    if not shared:
+        header = found.header
+    return icp.CoAblation(replace(found.measured, dP=found.measured.dP + 0.2 * noise, header=header))
+
+
+@pytest.mark.parametrize("shared", (0.0, 1.0))
+def test_noise_makes_a_backup_for_no_more_units_than_the_level_allows(shared):
+    """The largest of nine gains is nearly always positive; one in twenty units may have a backup, by chance."""
+    named, positive = [], []
+    for seed in range(40):
+        found = noisy(seed, shared=shared)
+        named += found.backs_up.any(1).tolist()
+        positive += (found.gain.max(1) > 0).tolist()
+    assert np.mean(positive) > 0.9
+    assert np.mean(named) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(named))
+
+
+def test_a_backup_is_found_in_noise_and_shown_with_its_error():
+    found = noisy(3, backups=1.0)
+    row, address = found.table().loc["blocks.0.mlp.hook_post[0]"], "blocks.0.mlp.hook_post[1]"
+    gains = np.abs(found.given[0, 1]) - np.abs(found.alone[0])
+    assert row["backup"] == address
+    assert row["gain"] == pytest.approx(gains.mean()) == pytest.approx(row["S given backup"] - row["S"])
+    assert row["standard error"] == pytest.approx(gains.std(ddof=1) / np.sqrt(EXAMPLES))
+    assert found.errors_needed == pytest.approx(stats.t.isf(0.05 / 9, EXAMPLES - 1))
+    clustered = noisy(3, backups=1.0, shared=1.0)
+    assert clustered.errors_needed == pytest.approx(stats.t.isf(0.05 / 9, 4))
+    assert clustered.gain_error == pytest.approx(
+        standard_error(clustered._gains, clusters_of(clustered.header["examples"]))
+    )
+    other = found.table().loc["blocks.0.mlp.hook_post[5]"]
+    gains = np.delete(found.gain[5], 5) / np.delete(found.gain_error[5], 5)
+    assert other["backup"] == other.name and other["gain"] / other["standard error"] == pytest.approx(gains.max())
+    assert other["S given backup"] == other["S"]
+
+
+def test_one_example_shows_no_backup():
+    found = co_ablation([0.0, 0.0, -1.0], [[0.0, -3.0, -1.0], [-3.0, 0.0, -1.0], [-1.0, -1.0, -1.0]], examples=1)
+    assert np.isnan(found.errors_needed) and not found.backs_up.any()
+
+
+def test_pairs_and_units_without_a_number_are_left_out_and_counted():
+    """Of 0, which 1 backs up, the pair with 2 has no number; of 3 an example alone has none."""
+    together = [[0.0, -3.0, -1.0, 0.0], [-3.0, 0.0, -1.0, 0.0], [-1.0, -1.0, -1.0, 0.0], [0.0] * 4]
+    found = made([0.0, 0.0, -1.0, -5.0], together)
+    assert found.left_out == 0
+    dP = found.measured.dP.copy()
+    dP[found.measured.sets.index((found.units[0], found.units[2])), 0] = np.nan
+    dP[3, 1] = np.nan
+    odd = icp.CoAblation(replace(found.measured, dP=dP))
+    assert odd.left_out == 4
+    table = odd.table()
+    assert table.loc[str(odd.units[0]), "backup"] == str(odd.units[1])
+    assert table.loc[str(odd.units[0]), "gain"] == 3.0
+    last = table.iloc[-1]
+    assert last.name == last["backup"] == str(odd.units[3]) and np.isnan(last[["S", "gain"]].astype(float)).all()
+    assert [unit.index for unit in odd.changes(2)] == [(1,)] and odd.changes(3) == []
+    said = str(backed_up(odd).body)
+    assert "4 pairs are left out" in said and "pairs are left out" not in str(backed_up(found).body)
 
 
 NEURONS = [f"blocks.{block}.mlp.hook_post[{i}]" for block in (0, 1) for i in range(6)]

@@ -92,6 +92,14 @@ def test_all_examples_leave_no_error_and_too_few_leave_no_way_to_tell():
     assert np.isnan(icp.control_variate_mean(exact[:, :1], estimates, np.arange(1), 1.0).standard_error).all()
 
 
+def test_indices_may_be_a_list():
+    exact, estimates = population(0.5)
+    of_list, of_array = (icp.control_variate_mean(exact[:, :3], estimates, how([0, 1, 2])) for how in (list, np.array))
+    assert np.array_equal(of_list.mean, of_array.mean)
+    with pytest.raises(icp.IcpError, match=r"the chosen examples \[0.5, 1.5, 2.5\] are not distinct indices"):
+        icp.control_variate_mean.__wrapped__(exact[:, :3], estimates, [0.5, 1.5, 2.5])
+
+
 def test_estimates_that_do_not_vary_change_nothing():
     exact, _ = population(0.5)
     chosen = np.arange(10)

@@ -362,7 +362,7 @@ def test_it_says_when_backups_change_the_ranking(page):
     assert "This changes the ranking by mean |dP|: 1 unit of the first 1, 1 unit of the first 2 would not be" in said
     neuron = "blocks.0.mlp.hook_post[{}]".format
     assert page.row("backups", neuron(0))[1:] == [
-        ("0", 0.0), ("3.00", 3.0), (neuron(1), None), ("2", 2.0), ("1", 1.0),
+        ("0", 0.0), ("3.00", 3.0), (neuron(1), None), ("3.00", 3.0), ("2", 2.0), ("1", 1.0),
     ]  # fmt: skip
     assert page.row("backups", neuron(2))[3][0] == "none"
     alone = [-2.0, 1.0, 0.5]

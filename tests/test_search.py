@@ -12,7 +12,7 @@ import icp
 from icp.certificate import Stratum
 from icp.sweep.misses import fewest_draws, holds, left_above
 from icp.sweep.pool import Known, Pool, standing
-from icp.sweep.search import ESTIMATING, EVEN, WEIGHTED, _larger, search
+from icp.sweep.search import EVEN, WEIGHTED, _larger, search
 
 GROUPS = 6
 
@@ -125,7 +125,7 @@ def test_work_is_counted_and_stays_within_the_budget(name):
     for budget in (0.15, 0.3, 0.6):
         for seed in range(5):
             _, certificate = world.search(budget=budget, seed=seed)
-            spent = ESTIMATING + 3.0 + sum(3.0 + sum(world.pool.costs[units]) for units in world.calls)
+            spent = world.pool.estimating + 3.0 + sum(3.0 + sum(world.pool.costs[units]) for units in world.calls)
             assert certificate.work_fraction == pytest.approx(spent / (3.0 + world.pool.costs.sum()))
             assert certificate.work_fraction <= budget
 

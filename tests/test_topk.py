@@ -1,6 +1,7 @@
 """`icp.measure(..., top=k)`: the units found and their certificate, against measuring everything."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from test_plan import passes
 
 import icp
 from icp.certificate import Stratum
-from icp.sweep.topk import pool_of
+from icp.sweep.topk import pool_of, require_options
 
 CASE = BY_NAME["llama"]
 ZERO = icp.Mask("zero")
@@ -176,11 +177,18 @@ def test_effects_are_saved_with_their_certificate(model, units, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"top": None}, {"strata": [{"size": 1, "sampled": 2}]}, {"strata": 3}, {"surprise": 1}], ids=str
-)
+    "change",
+    [
+        {"top": None}, {"strata": [{"size": 1, "sampled": 2}]}, {"strata": 3}, {"strata": [3]}, {"surprise": 1},
+        {"missed_upper": "x"}, {"missed_upper": 1.5}, {"units": True}, {"threshold": None}, {"reason": 3},
+        {"strata": [{"size": "x"}]},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_a_damaged_certificate_is_refused(model, units, change):
     found = icp.measure(model, make_probe(), units[:30], ZERO, top=3, progress=False)
     stored = found.header["certificate"] | change
+    assert stored != found.header["certificate"]
     if change == {"top": None}:
         del stored["top"]
     with pytest.raises(icp.ArtefactError, match="certificate of these effects is damaged"):
@@ -196,7 +204,7 @@ CERTIFICATE = icp.Certificate(
 def test_a_certificate_reads_as_a_paragraph():
     expected = (
         "Top 100 of 46,350 units; 317 candidates and 658 audited were measured exactly (2.1% of the units, 2.3% of "
-        "the work of measuring all). Of the 45,376 others at most 220 (0.48%) are above the last one found, with 95% "
+        "the work of measuring all). Of the 45,376 others at most 220 (0.49%) are above the last one found, with 95% "
         "confidence (as asked); recall is at least 0.00."
     )
     assert str(CERTIFICATE) == repr(CERTIFICATE) == expected
@@ -205,6 +213,24 @@ def test_a_certificate_reads_as_a_paragraph():
     assert not failed.met and CERTIFICATE.met
     whole = replace(CERTIFICATE, candidates=46_350, strata=(), unknown=0, missed_upper=0)
     assert str(whole).endswith("Nothing is left out: recall is 1.")
+
+
+@pytest.mark.parametrize(
+    "missed, top, said",
+    [
+        (4, 1000, r"at most 4 \(0.01%\).*recall is at least 0.99\."),
+        (1, 100, r"\(0.01%\).*recall is at least 0.99\."),
+        (224, 1000, r"at most 224 \(0.50%\).*recall is at least 0.77\."),
+        (0, 100, r"at most 0 \(0.00%\).*recall is at least 1.00\."),
+    ],
+)
+def test_what_is_proven_is_never_rounded_to_more_than_that(missed, top, said):
+    """Recalls of 0.996, 0.99, 0.776 and 1, rates of 0.0088%, 0.0022%, 0.4937% and 0."""
+    assert re.search(said, str(replace(CERTIFICATE, missed_upper=missed, top=top)))
+
+
+def test_confidence_is_said_as_it_is():
+    assert "with 99.9999% confidence" in str(replace(CERTIFICATE, confidence=0.999999))
 
 
 def test_what_follows_from_a_certificate():
@@ -261,6 +287,146 @@ def test_a_call_costs_the_passes_that_come_with_it(model):
         assert len(counted) == calling + 1
 
 
+class Counted:
+    """Positions that enter the MLP of each block; and where gradients are taken, how often it is passed either way."""
+
+    def __init__(self, model, monkeypatch):
+        self.positions, self.forward, self.backward = (np.zeros(len(model.blocks), dtype=int) for _ in range(3))
+        for layer, block in enumerate(model.blocks):
+            monkeypatch.setitem(block.mlp.__dict__, "forward", self.counting(layer, block.mlp.forward))
+
+    def counting(self, layer, forward):
+        def counted(hidden):
+            self.positions[layer] += hidden.shape[:-1].numel()
+            self.forward[layer] += torch.is_grad_enabled()
+            output = forward(hidden)
+            if output.requires_grad:
+                output.register_hook(lambda gradient: self.went_back(layer))
+            return output
+
+        return counted
+
+    def went_back(self, layer):
+        self.backward[layer] += 1
+
+    def of(self, call):
+        """The positions of this call alone."""
+        before = self.positions.copy()
+        call()
+        return self.positions - before
+
+
+SPANS = ("all", "last", (-2, None), (0, 1))
+POINTS = ("mlp.hook_post[1]", "attn.hook_z[1]", "hook_resid_post[3]")
+
+
+@pytest.mark.parametrize("positions", SPANS, ids=str)
+@pytest.mark.parametrize("name", ("llama", "gpt_neox"))
+def test_a_unit_and_a_call_cost_the_positions_that_run(name, positions, monkeypatch):
+    """The last block, of which only what is read runs, and the read-out count as the others do."""
+    model, probe = BY_NAME[name].model(), icp.Probe.from_texts([x for x, _ in PAIRS], (" she", " he"))
+    blocks, whole = len(model.blocks), len(probe) * 8
+    units = [icp.Unit.parse(f"blocks.{layer}.{point}") for point in POINTS for layer in range(blocks)]
+    pool = pool_of(model, probe, units, ZERO, positions=positions)
+    late = positions in ("last", (-2, None))
+    share = {"last": 1 / 8, (-2, None): 2 / 8}.get(positions, 1.0)
+    icp.measure(model, probe, units[:1], ZERO, progress=False)
+    counted = Counted(model, monkeypatch)
+
+    def run(unit, whats):
+        return counted.of(
+            lambda: icp.measure(model, probe, [unit], whats, positions=positions, batch_size=4, progress=False)
+        )
+
+    for unit, cost in zip(units, pool.costs):
+        more = run(unit, [ZERO, icp.Scale(0.5)]) - run(unit, [ZERO])
+        expected = more[:-1].sum() / whole + share * ((more[-1] > 0) + 1)
+        assert cost == pytest.approx(expected / (blocks + 1)), unit
+    first = run(units[blocks - 1], [ZERO])[0] / whole  # none of it is of the unit itself, which is in the last block
+    captured = share if late else 0
+    assert first == 1 + captured + ((1 - share) + share if late else 0)
+    assert pool.calling == pytest.approx(first)
+
+
+@pytest.mark.parametrize("change", [
+    {"positions": "last"}, {"property": icp.PairGap()}, {"method": icp.Linear(steps=2)},
+    {"reference": icp.Probe.from_texts([PAIRS[3][0]] * 12, (" she", " he"))},
+], ids=str)  # fmt: skip
+def test_a_search_is_told_what_its_own_measuring_costs(model, units, change, monkeypatch):
+    told = []
+
+    def asked(pool, *given, **options):
+        told.append(pool)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("icp.sweep.topk.search", asked)
+    mean = icp.Mask("mean")
+    with pytest.raises(KeyboardInterrupt):
+        icp.measure(model, make_probe(), units, mean, **OPTIONS, **change)
+    want, plain = (pool_of(model, make_probe(), units, mean, **how) for how in (change, {}))
+    facts = [(p.costs.tolist(), p.calling, p.estimating) for p in (*told, want, plain)]
+    assert facts[0] == facts[1] != facts[2]
+
+
+@pytest.mark.parametrize("method", [icp.Linear(steps=3), icp.Linear(grad_drop=True)], ids=lambda method: method.label)
+def test_a_search_estimates_as_it_is_told(model, units, exact, method, tmp_path):
+    store = tmp_path / "s"
+    found = icp.measure(model, make_probe(), units, ZERO, method=method, store=store, **OPTIONS)
+    certificate = found.certificate
+    assert certificate.estimates == method.label and f"(estimates: {method.label})" in str(certificate)
+    assert len(set(best_of(exact, 20)) & set(found.header["units"])) / 20 >= certificate.recall_lower
+    assert found.header["method"] == "exact"
+    (kept,) = (path for path in store.iterdir() if path.name.startswith("linear-"))
+    want = icp.measure(model, make_probe(), sorted(units), ZERO, method=method, progress=False)
+    assert (
+        np.array_equal(icp.Effects.load(kept).dP, want.dP) and icp.Effects.load(kept).header["method"] == method.label
+    )
+    plain = icp.measure(model, make_probe(), units, ZERO, **OPTIONS).certificate
+    assert plain.estimates == "linear"
+    with passes(model) as counted:
+        again = icp.measure(model, make_probe(), units, ZERO, method=method, store=store, **OPTIONS)
+    assert again.certificate == certificate and len(counted) <= 3 * len(stored(store))
+
+
+@pytest.mark.parametrize("change", [{"budget": 1.0}, {"top": 12}], ids=str)
+def test_a_way_to_estimate_is_refused_where_all_are_measured(model, units, change):
+    with pytest.raises(icp.IcpError, match=r"measures all of them: leave out Linear\(steps=2"):
+        icp.measure(
+            model, make_probe(), units[:12], ZERO, method=icp.Linear(steps=2), progress=False, **{"top": 3} | change
+        )
+    whole = icp.measure(model, make_probe(), units[:12], ZERO, progress=False, **{"top": 3} | change)
+    assert whole.certificate.estimates == ""
+
+
+ESTIMATORS = [
+    icp.Linear(), icp.Linear(grad_drop=True), icp.Linear(steps=3), icp.Linear(steps=2, grad_drop=True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ESTIMATORS, ids=lambda method: method.label)
+@pytest.mark.parametrize("kinds", [("neuron",), ("embed", "head", "value"), ("resid",)], ids=str)
+@pytest.mark.parametrize("layers", [[0, 1, 2], [1], [1, 2], [2]], ids=str)
+def test_estimates_cost_the_passes_that_they_take(model, method, kinds, layers, monkeypatch):
+    """By counting the blocks that a gradient passes, forwards and backwards, and the read-out at either."""
+    units = [unit for kind in kinds for unit in model.units(kind, layers=None if kind == "embed" else layers)]
+    probe = icp.Probe.from_texts([PAIRS[0][0]] * 2, (" she", " he"))
+    drops, real = [], torch.autograd.grad
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.autograd, "grad", lambda of, *a, **k: drops.append(of.ndim == 0) or real(of, *a, **k))
+        counted = Counted(model, patched)
+        icp.measure(model, probe, units, ZERO, method=method, progress=False)
+    graphs = 1 if method.steps == 1 else method.steps * len({(unit.site, unit.kind) for unit in units})
+    passed = counted.forward.sum() + graphs + 2 * (counted.backward.sum() + sum(drops))
+    assert method.passes(model, units) == pytest.approx(passed / (len(model.blocks) + 1))
+    assert pool_of(model, probe, units, ZERO, method=method).estimating == method.passes(model, units)
+
+
+def test_the_qk_fix_costs_an_attention_a_block_and_side(model):
+    units = model.units("query", "key", layers=[0, 2])
+    assert icp.Linear().passes(model, units) == icp.Linear().passes(model, model.units("head", layers=[0, 2])) + 1
+    assert icp.Linear(qk_fix=False).passes(model, units) == 3
+
+
 BAD = [
     ({"top": 0}, r"top=0 of 12 units: ask for a whole number from 1 to 12"),
     ({"top": 13}, r"top=13 of 12 units"),
@@ -272,6 +438,7 @@ BAD = [
     ({"miss_rate": 1.0}, r"miss_rate=1.0 is out of range"),
     ({"miss_rate": -0.1}, r"miss_rate=-0.1 is out of range"),
     ({"seed": -1}, r"seed=-1 is out of range"),
+    ({"seed": True}, r"seed=True is out of range"),
     ({"method": "linear"}, r"top=3 estimates and then measures exactly: leave out method='linear'"),
     ({"interventions": [ZERO, icp.Mask("mean")]}, r"top=3 ranks by one intervention, 2 were given"),
 ]
@@ -284,6 +451,15 @@ def test_bad_options_are_refused_before_anything_runs(model, units, change, mess
     with passes(model) as counted, pytest.raises(icp.IcpError, match=message):
         icp.measure(model, make_probe(), units[:12], what, progress=False, **options)
     assert not counted
+
+
+@pytest.mark.parametrize("value", ["0.03", None, True, [0.03]])
+@pytest.mark.parametrize("name", ["confidence", "miss_rate", "budget"])
+def test_a_share_that_is_no_number_is_refused(name, value):
+    """Asked of the check itself: in tests `measure` has its arguments' types checked before."""
+    options = dict(confidence=0.95, miss_rate=0.005, budget=0.03, seed=0) | {name: value}
+    with pytest.raises(icp.IcpError, match=f"{name}=.* is not a Python number: give a share, such as"):
+        require_options(12, [ZERO], "exact", 3, **options)
 
 
 @pytest.mark.parametrize("option", [{"confidence": 0.9}, {"miss_rate": 0.1}, {"budget": 0.5}, {"seed": 3}], ids=str)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from icp.effects import Effects
-from icp.numerals import fixed, number
+from icp.numerals import fixed, number, with_error
 from icp.page import Cell, Section, folded, joined, paragraph, table
 from icp.sections.text import bullets, units_counted
 from icp.sweep.co_ablation import CoAblation
@@ -66,20 +66,33 @@ def backed_up(found: CoAblation | None) -> Section | None:
     text = (
         f"{count} units were intervened on ({', '.join(found.header['interventions'])}) alone and in all "
         f"{count * (count - 1) // 2:,} pairs, on {found.alone.shape[1]} examples. The effect of u given v is "
-        "dP(u and v) - dP(v); a unit whose effect becomes larger once v is gone has v as its backup. "
+        "dP(u and v) - dP(v). A unit has v as its backup where mean |dP| becomes larger once v is gone, by more than "
+        f"{fixed(found.errors_needed, 2)} standard errors (clustered by template and word; one-sided 95% of Student's "
+        f"t, for the {count - 1} others that each unit is tried with). "
     )
+    if found.left_out:
+        text += f"{found.left_out:,} pairs are left out, as an example of them has no number. "
     rows = [
         [
             str(unit),
             Cell(number(row["S"]), row["S"]),
             Cell(number(row["S given backup"]), row["S given backup"]),
             "none" if row["backup"] == unit else row["backup"],
+            Cell(with_error(row["gain"], row["standard error"]), row["gain"]),
             Cell(str(row["rank"]), float(row["rank"])),
             Cell(str(row["rank given backup"]), float(row["rank given backup"])),
         ]
         for unit, row in ranking.iterrows()
     ]
     unit = found.header["unit_of_P"]
-    head = ["unit", f"mean |dP|, {unit}", f"given its backup, {unit}", "backup", "rank", "rank given backup"]
+    head = [
+        "unit",
+        f"mean |dP|, {unit}",
+        f"given its backup, {unit}",
+        "backup",
+        "gain ± error",
+        "rank",
+        "rank given backup",
+    ]
     shown = folded("The numbers", table(head, rows))
     return Section("backups", "Backup units", joined([paragraph(text, verdict), shown]))

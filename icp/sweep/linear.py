@@ -16,6 +16,7 @@ from icp.hooks import captured
 from icp.interventions import Intervention, UnitDonor
 from icp.model import Model
 from icp.properties import PairGap
+from icp.sites import Site
 from icp.sweep.changes import Change, Clean, changes, place_of
 from icp.sweep.donors import Donors, Means, donors_of, needed_sites
 from icp.sweep.gradients import Dropping, traced
@@ -64,6 +65,31 @@ class Linear:
             "without the QK fix": not self.qk_fix,
         }
         return ", ".join(["linear", *(name for name, holds in refined.items() if holds)])
+
+    def passes(self, model: Model, units: list[Unit]) -> float:
+        """What estimates of these units under one intervention cost, in forward passes of the model over all examples.
+
+        A backward pass is worth two forward passes, the read-out counts as one more block, and the attention pattern
+        that the QK fix recomputes for the queries, or keys, of a block as one.
+        """
+        blocks = len(model.blocks)
+        sites = {(unit.site, len(model.site(unit).columns(unit))): place_of(unit, self.qk_fix) for unit in units}
+        places = {name: model.sites[name] for name in sites.values()}
+        fixed = sum(place != name for (name, _), place in sites.items())
+
+        def backward(some: list[Site]) -> int:
+            """Blocks that the gradients of these sites pass, once for P and once for each block that is dropped."""
+            lowest = min(site.start + site.on_residual for site in some)
+            later = [layer for layer in range(blocks) if any(site.layer is None or site.layer < layer for site in some)]
+            dropped = [blocks - later[0], *(layer - lowest for layer in later)] if self.grad_drop and later else []
+            return blocks + 1 - lowest + sum(dropped)
+
+        if self.steps == 1:
+            run = blocks + 1 + 2 * backward(list(places.values()))
+        else:
+            each = [places[place] for place in sites.values()]
+            run = self.steps * sum(blocks + 1 - site.start + 2 * backward([site]) for site in each)
+        return (run + fixed) / (blocks + 1)
 
 
 def linear_batches(

@@ -24,7 +24,7 @@ from icp.sweep.plan import Layout, Plan, Positions, as_numpy, within_memory
 from icp.sweep.precision import measured_in
 from icp.sweep.ray import Ray, shared
 from icp.sweep.results import Results, Shard, header_of, stored
-from icp.sweep.topk import require_options, top_k
+from icp.sweep.topk import require_options, tokenized, top_k
 from icp.units import Unit
 
 METHODS = ("exact", "linear")
@@ -71,12 +71,12 @@ def measure(
     says how well that ranks: `header["rank_correlation"]` is Spearman's between S = mean |dP| of up to 64 units there
     and in the model's own dtype.
 
-    With `top=k` only the k units of largest mean |dP| are looked for, by one affine intervention: all are estimated,
-    the likeliest measured exactly, and a random sample of the others audited (`icp.sweep.search`). The result holds
-    exact effects of those k, best first, and a `certificate`: with `confidence`, at most a share `miss_rate` of the
-    units that were not measured lies above the k-th found; or else, since no more than a share `budget` of the work of
-    measuring all units is spent, that this is not proven, and why. `store` then holds a store for each part of the
-    search, and the result under `top`. `seed` draws the audit.
+    With `top=k` only the k units of largest mean |dP| are looked for, by one affine intervention: all are estimated
+    (`method=Linear(...)` says how), the likeliest measured exactly, and a random sample of the others audited
+    (`icp.sweep.search`). The result holds exact effects of those k, best first, and a `certificate`: with `confidence`,
+    at most a share `miss_rate` of the units that were not measured lies above the k-th found; or else, since no more
+    than a share `budget` of the work of measuring all units is spent, that this is not proven, and why. `store` then
+    holds a store for each part of the search, and the result under `top`. `seed` draws the audit.
 
     Raises `ProbeError` for inputs that cannot be measured, `UnitError` for units the model does not have,
     `ArtefactError` for a store of another measurement, `NotFiniteError` where the model returns NaN on a plain input.
@@ -122,8 +122,11 @@ def measure(
         require_options(len(units), interventions, method, top, **search)
         if part.count > 1 or dtype not in (None, model.dtype):
             raise IcpError(f"top={top} is one search in the model's own dtype: leave out shard and dtype")
-        measured = partial(call, model)
-        return top_k(model, probe, units, interventions[0], measured, top=top, store=store, **search)
+        measured, estimator = partial(call, model), method if isinstance(method, Linear) else Linear()
+        return top_k(
+            model, probe, units, interventions[0], measured, estimator=estimator, property=property,
+            positions=positions, reference=reference, top=top, store=store, **search,
+        )  # fmt: skip
     if dtype in (None, model.dtype):
         return call(model, units, store, part)
     return measured_in(model, dtype, units, call, store=store, shard=part)
@@ -186,7 +189,7 @@ def _measure(
     progress: bool,
 ) -> Effects:
     gap = isinstance(property, PairGap)
-    tokens = (Probe(probe.examples + probe.swapped().examples) if gap else probe).tokenize(model.tokenizer, property)
+    tokens = tokenized(model, probe, property)
     donors = donors_of(interventions)
     if any(isinstance(donor, CounterpartDonor) for donor in donors):
         tokens.require_alignment()

@@ -17,12 +17,14 @@ Measured = Callable[[Int[np.ndarray, " chosen"]], Float[np.ndarray, " chosen"]]
 class Pool:
     """The units asked about: passes that measuring each exactly costs, and the layer and kind it shares errors with.
 
-    `calling` is what every call of a measuring engine costs besides, in passes.
+    `calling` is what every call of a measuring engine costs besides, and `estimating` what estimates of all units do,
+    in passes.
     """
 
     costs: Float[np.ndarray, " unit"]
     groups: Int[np.ndarray, " unit"]
     calling: float = 2.0
+    estimating: float = 3.0
 
     @property
     def exhaustive(self) -> float:

@@ -1,11 +1,11 @@
 """Certified top-k on numbers alone: which units to measure, and what that proves. Estimating and measuring are given.
 
 The score of a unit is the mean over examples of |dP|. Work is counted in passes: one forward pass of the model over all
-examples. Measuring a unit exactly costs the share of the model that has to run again, `Pool.costs`; first-order
-estimates of all units cost 3 passes (a forward, and a backward worth two); and every call of an engine costs
-`Pool.calling` more, for clean values and captured activations. The whole is
+examples. Measuring a unit exactly costs the share of the model that has to run again, `Pool.costs`; estimates of all
+units cost `Pool.estimating` (attribution patching: 3, a forward, and a backward worth two); and every call of an engine
+costs `Pool.calling` more, for clean values and captured activations. The whole is
 
-    work_fraction = (3 + calling * calls + sum of costs of the units measured) / (calling + sum of costs of all units).
+    work_fraction = (estimating + calling * calls + costs of the units measured) / (calling + costs of all units).
 """
 
 from collections.abc import Callable
@@ -21,7 +21,6 @@ from icp.errors import NotFiniteError
 from icp.sweep.misses import draws_at, fewest_draws, holds, left_above
 from icp.sweep.pool import Known, Measured, Pool, standing
 
-ESTIMATING = 3
 LEADERS = 2
 EDGES = (-4.0, -8.0)
 WEIGHTED, EVEN = (4, 2, 1), (1, 1, 1)
@@ -102,7 +101,7 @@ def _candidates(
     until one of them holds no unit above the k-th best score before it, or until what is left of the budget is needed
     for the audit (half of the budget at most is kept for it).
     """
-    known = Known.nothing(len(estimates), ESTIMATING + pool.calling)
+    known = Known.nothing(len(estimates), pool.estimating + pool.calling)
     ranked = np.argsort(-estimates, kind="stable")
     known = known.more(pool, ranked[:top], measured)
     batch = _leaders(pool, ranked[top:])

@@ -4,41 +4,56 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from icp.effects import Effects
 from icp.errors import IcpError
-from icp.interventions import Intervention, UnitDonor
+from icp.interventions import Intervention, MeanDonor, UnitDonor
 from icp.model import Model
-from icp.probes import Probe
-from icp.sweep.donors import donors_of
+from icp.probes import Probe, Tokens
+from icp.properties import LogitDifference, PairGap, Property
+from icp.sweep.donors import ReadsNothing, donors_of
+from icp.sweep.late import LateLayout
+from icp.sweep.linear import Linear
+from icp.sweep.plan import Positions
 from icp.sweep.pool import Pool
 from icp.sweep.search import search
 from icp.units import Unit
 
 RESULT = "top"
+SHARES = {"confidence": 0.95, "miss_rate": 0.005, "budget": 0.03}
 
 
 def require_options(
     units: int,
     interventions: list[Intervention],
-    method: str,
-    top: int,
-    confidence: float,
-    miss_rate: float,
-    budget: float,
-    seed: int,
+    method: str | Linear,
+    top: Any,
+    confidence: Any,
+    miss_rate: Any,
+    budget: Any,
+    seed: Any,
 ) -> None:
     """Raise `IcpError` for what no certified top-k can be made of."""
+    for name, value in (("confidence", confidence), ("miss_rate", miss_rate), ("budget", budget)):
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise IcpError(f"{name}={value!r} is not a Python number: give a share, such as {SHARES[name]}")
     if not isinstance(top, int) or isinstance(top, bool) or not 1 <= top <= units:
         raise IcpError(f"top={top!r} of {units} units: ask for a whole number from 1 to {units}")
     if len(interventions) > 1:
         raise IcpError(f"top={top} ranks by one intervention, {len(interventions)} were given: call once for each")
-    if method != "exact":
-        raise IcpError(f"top={top} estimates and then measures exactly: leave out method={method!r}")
+    if not isinstance(method, Linear) and method != "exact":
+        raise IcpError(
+            f"top={top} estimates and then measures exactly: leave out method={method!r}, or say how to estimate by "
+            "method=Linear(...)"
+        )
+    if isinstance(method, Linear) and (budget >= 1 or top == units):
+        raise IcpError(f"top={top} of {units} units with budget={budget!r} measures all of them: leave out {method!r}")
     if budget < 1 and interventions[0].as_affine() is None:
         raise IcpError(
             f"{interventions[0].label} is not affine, so it has no first-order estimate to search by: measure every "
@@ -52,7 +67,7 @@ def require_options(
             raise IcpError(f"{name}={value!r} is out of range: give a number above {low} and below {high}")
     if not 0 <= miss_rate < 1:
         raise IcpError(f"miss_rate={miss_rate!r} is out of range: give a share from 0 to below 1, such as 0.005")
-    if not isinstance(seed, int) or seed < 0:
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise IcpError(f"seed={seed!r} is out of range: give a whole number from 0")
 
 
@@ -63,6 +78,10 @@ def top_k(
     intervention: Intervention,
     measured: Callable[..., Effects],
     *,
+    estimator: Linear,
+    property: Property,
+    positions: Positions,
+    reference: Probe | None,
     top: int,
     confidence: float,
     miss_rate: float,
@@ -72,27 +91,32 @@ def top_k(
 ) -> Effects:
     """Exact effects of the `top` units found, best first by mean |dP|, with the certificate in their header.
 
-    `measured(units, method=..., store=...)` returns effects of one intervention. Every part of the search is a store of
+    `measured(units, method=..., store=...)` returns effects of one intervention, and `estimator` says how to estimate.
+    Every part of the search is a store of
     its own in the folder `store`, so that the same call resumes; the result is the store `store / "top"`.
     """
     folder = None if store is None else Path(store)
     parts: list[Effects] = []
 
-    def measure(chosen: list[Unit], method: str) -> Float[np.ndarray, " chosen"]:
-        path = None if folder is None else folder / f"{method}-{_digest(chosen)}"
+    def measure(chosen: list[Unit], method: str | Linear, label: str) -> Float[np.ndarray, " chosen"]:
+        path = None if folder is None else folder / f"{label}-{_digest(chosen)}"
         parts.append(measured(chosen, method=method, store=path))
         return scores_of(parts[-1])
 
     def exactly(chosen: Int[np.ndarray, " chosen"]) -> Float[np.ndarray, " chosen"]:
-        return measure([units[index] for index in chosen.tolist()], "exact")
+        return measure([units[index] for index in chosen.tolist()], "exact", "exact")
 
     def estimated() -> Float[np.ndarray, " unit"]:
-        estimates = measure(units, "linear")
+        estimates = measure(units, estimator, estimator.label.replace(",", "").replace(" ", "-"))
         parts.clear()
         return estimates
 
+    pool = pool_of(
+        model, probe, units, intervention, property=property, positions=positions, reference=reference, method=estimator
+    )
     options = dict(top=top, confidence=confidence, miss_rate=miss_rate, budget=budget, seed=seed)
-    found, certificate = search(pool_of(model, probe, units, intervention), estimated, exactly, **options)
+    found, certificate = search(pool, estimated, exactly, **options)
+    certificate = replace(certificate, estimates=estimator.label if certificate.strata else "")
     effects = _joined(parts, [str(units[index]) for index in found.tolist()])
     effects.header["certificate"] = certificate.as_json()
     if folder is not None:
@@ -105,24 +129,52 @@ def scores_of(effects: Effects) -> Float[np.ndarray, " unit"]:
     return np.abs(effects.dP[:, 0].astype(np.float64)).mean(1)
 
 
-def pool_of(model: Model, probe: Probe, units: list[Unit], intervention: Intervention) -> Pool:
+def pool_of(
+    model: Model,
+    probe: Probe,
+    units: list[Unit],
+    intervention: Intervention,
+    *,
+    property: Property | None = None,
+    positions: Positions = "all",
+    reference: Probe | None = None,
+    method: Linear | None = None,
+) -> Pool:
     """What measuring each unit costs: the share of the blocks and the read-out (counted as one more) that runs again.
 
-    An additive unit of block l (a neuron) starts after it, others start with it. Every call takes a pass for clean
-    values and activations, one for the counterparts where there are any, and one for the values that the intervention
-    puts in, where they come from other inputs.
+    An additive unit of block l (a neuron) starts after it, others start with it. Where only late positions run, it is
+    that share of them. Every call takes a pass for clean values and activations (where only late positions run, besides
+    it one over the earlier ones, and two over the late ones), one for the counterparts where there are any, and one for
+    the values that the intervention puts in, where they come from other inputs (of a mean, over its `reference`).
     """
     blocks = len(model.blocks)
     start: dict[str, int] = {}
     for name in {unit.site for unit in units}:
         entrance = model.additive_entrance(model.sites[name])
         start[name] = model.sites[name].start if entrance is None else entrance
-    costs = np.array([(blocks + 1 - start[unit.site]) / (blocks + 1) for unit in units])
+    property = LogitDifference() if property is None else property
+    tokens, gap = tokenized(model, probe, property), isinstance(property, PairGap)
+    late = None if intervention.as_affine() is None else LateLayout.of_positions(model, tokens, positions)
+    longest = max(map(len, tokens.inputs))
+    share = 1.0 if late is None else late.width / longest
+    costs = np.array([share * (blocks + 1 - start[unit.site]) / (blocks + 1) for unit in units])
     codes = {pair: code for code, pair in enumerate(dict.fromkeys((unit.layer, unit.kind) for unit in units))}
-    paired = any(example.counterpart is not None for example in probe.examples)
-    lent = any(not isinstance(donor, UnitDonor) for donor in donors_of([intervention]))
     groups = np.array([codes[unit.layer, unit.kind] for unit in units])
-    return Pool(costs, groups, 1.0 + paired + lent)
+    paired = not gap and any(example.counterpart is not None for example in probe.examples)
+    calling = 1.0 + paired + (0.0 if late is None else 1.0 + share)
+    for donor in donors_of([intervention]):
+        if isinstance(donor, MeanDonor):
+            told = (probe if reference is None else reference).tokenize(model.tokenizer, ReadsNothing()).inputs
+            calling += len(told) * max(map(len, told)) / (len(tokens.inputs) * longest)
+        elif not isinstance(donor, UnitDonor):
+            calling += 1.0
+    return Pool(costs, groups, calling, (Linear() if method is None else method).passes(model, units))
+
+
+def tokenized(model: Model, probe: Probe, property: Property) -> Tokens:
+    """What is run of a probe: for a pair gap its two halves, x and x'."""
+    both = Probe(probe.examples + probe.swapped().examples) if isinstance(property, PairGap) else probe
+    return both.tokenize(model.tokenizer, property)
 
 
 def _joined(parts: list[Effects], names: list[str]) -> Effects:
