@@ -286,11 +286,11 @@ def holding(monkeypatch, most):
     asked = []
 
     class Full(Donors):
-        def __init__(self, model, layout, interventions, columns, means, plan, examples, *rest):
+        def __init__(self, model, layout, interventions, columns, means, plan, examples, *rest, **options):
             asked.append((len(examples), sum(map(len, columns.values())), plan.batch_size))
             if asked[-1][0] * asked[-1][1] > most:
                 raise torch.OutOfMemoryError(f"{asked[-1][:2]} values do not fit")
-            super().__init__(model, layout, interventions, columns, means, plan, examples, *rest)
+            super().__init__(model, layout, interventions, columns, means, plan, examples, *rest, **options)
 
     monkeypatch.setattr("icp.sweep.exact.Donors", Full)
     return asked
@@ -318,8 +318,8 @@ def test_rows_that_do_not_fit_beside_the_clean_values_get_room(model, units, mon
     held, real = [], icp.Model.read
 
     class Watched(Donors):
-        def __init__(self, *given):
-            super().__init__(*given)
+        def __init__(self, *given, **options):
+            super().__init__(*given, **options)
             held[:] = [self]
 
     def read(self, *given, start=0, **entered):

@@ -40,11 +40,9 @@ def exact_chunks(
 ) -> Iterator[tuple[range, np.ndarray]]:
     """Yield (chunk, dP [unit, intervention, example]) for each chunk of `units`; `clean` is P [example].
 
-    `recorded` is what `recorder_of` these units kept of the clean run that gave it, if it did.
-
-    dP is NaN where the model returns NaN or infinity. Out of memory halves the batch and the clean values that are
-    held: `replan` is told the new plan, and what is measured stays. Raises `IcpError` where one row does not fit beside
-    the clean values of one example.
+    `recorded` is what `clean_run` of these units kept, if it did. dP is NaN where the model returns NaN or infinity.
+    Out of memory halves the batch and the clean values that are held: `replan` is told the new plan, and what is
+    measured stays. Raises `IcpError` where one row does not fit beside the clean values of one example.
     """
     where = layout.where(positions)
     begun: dict[range, tuple[np.ndarray, int]] = {}
@@ -167,12 +165,23 @@ class _Capture:
         return ready, donors, torch.cat([ready.value(model, rows) for rows in examples.split(plan.batch_size)])
 
 
-def recorder_of(
+def clean_run(
     model: Model, layout: Layout, units: list[Unit], interventions: list[Intervention], plan: Plan
-) -> Recorder | None:
-    """What keeps all that these units need of a clean run of the probe; None where that is too much to hold."""
+) -> tuple[Tensor, Recorded | None]:
+    """P [example] without intervention, and all that these units need of that run; None where it is too much to hold.
+
+    Raises `NotFiniteError` naming an input for which P is not finite.
+    """
     capture = _Capture.of_all(model, layout, units, interventions, plan)
-    return Recorder(model, *capture.needs(model, interventions)) if len(capture.parts) == 1 else None
+    if len(capture.parts) == 1:
+        recorder = Recorder(model, *capture.needs(model, interventions))
+        try:
+            with recorder.installed():
+                return layout.clean(model, plan), recorder.recorded()
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+    return layout.clean(model, plan), None
 
 
 @dataclass(frozen=True)

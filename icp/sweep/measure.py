@@ -1,7 +1,6 @@
 """`measure`: probe x units x interventions -> effects."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from icp.probes import Probe
 from icp.properties import LogitDifference, PairGap, Property, require_label
 from icp.sweep.arguments import require_kinds
 from icp.sweep.donors import Means, ReadsNothing, Recorded, by_position, donors_of, needed_sites
-from icp.sweep.exact import exact_chunks, recorder_of
+from icp.sweep.exact import clean_run, exact_chunks
 from icp.sweep.late import LateLayout
 from icp.sweep.linear import Linear, linear_batches
 from icp.sweep.plan import Layout, Plan, Positions, as_numpy, within_memory
@@ -210,13 +209,12 @@ def _measure(
                         model, told, needed_sites(model, interventions, order), plan,
                         width=layout.width, per_position=by_position(donors),
                     )  # fmt: skip
-                recorder = None
                 if method == "exact" and late is None:
-                    recorder = recorder_of(model, layout, order, interventions, plan)
-                with nullcontext() if recorder is None else recorder.installed():
-                    clean = layout.clean(model, plan)
+                    clean, recorded = clean_run(model, layout, order, interventions, plan)
+                else:
+                    clean, recorded = layout.clean(model, plan), None
                 total = np.zeros(0) if gap else _total(model, probe, property, plan, clean)
-                return means, clean, total, None if recorder is None else recorder.recorded()
+                return means, clean, total, recorded
 
             (means, clean, total, recorded), plan = within_memory(plan, prepared)
         label = method.label if isinstance(method, Linear) else method
