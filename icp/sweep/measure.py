@@ -18,6 +18,7 @@ from icp.properties import LogitDifference, PairGap, Property, require_label
 from icp.sweep.donors import Means, ReadsNothing, Recorded, donors_of, needed_sites
 from icp.sweep.exact import exact_chunks, recorder_of
 from icp.sweep.late import LateLayout
+from icp.sweep.lenders import require_lenders
 from icp.sweep.linear import Linear, linear_batches
 from icp.sweep.plan import Layout, Plan, Positions, as_numpy, within_memory
 from icp.sweep.precision import measured_in
@@ -188,11 +189,14 @@ def _measure(
     donors = donors_of(interventions)
     if any(isinstance(donor, CounterpartDonor) for donor in donors):
         tokens.require_alignment()
+    require_lenders(model, tokens, probe if reference is None else reference, donors, units)
     order = sorted(units)
     with model.frozen():
         with torch.no_grad():
             layout = Layout.of(model, tokens, padding_side)
             layout.where(positions)  # raises before anything is written
+            if isinstance(method, Linear):
+                method.require(model, layout, interventions)
             plan = Plan.of(model, layout, batch_size, memory, padding_side, gradient=method != "exact")
             late = LateLayout.of_positions(model, tokens, positions) if _all_affine(interventions) else None
 
