@@ -1,5 +1,7 @@
 """What a property cannot read of an example is said in one sentence with the value and the way out."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from helpers import BY_NAME
@@ -122,6 +124,8 @@ CALLS = [
     (EMBED, icp.Mask("resample"), {}, "is the only one with 4 tokens: resampling needs another of the same length"),
     (EMBED, icp.Mask("mean", per_position=True), {"reference": ONE_SHORT},
      "a mean per position needs reference inputs as long as the probe's: they have 7 tokens, the probe has 8"),
+    (EMBED, icp.Swap("blocks.7.mlp.hook_post[0]"), {}, "no site 'blocks.7.mlp.hook_post'"),
+    (EMBED, icp.Swap("hook_embed[32]"), {}, "unit hook_embed[32] is out of range"),
 ]  # fmt: skip
 
 
@@ -130,12 +134,41 @@ def probe():
     return icp.Probe.from_pairs([PAIR, ("It was late and the nurse said that",) * 2], ANSWERS)
 
 
-@pytest.mark.parametrize(("units", "interventions", "options", "words"), CALLS)
-def test_a_measurement_that_cannot_be_made_says_why(model, probe, units, interventions, options, words):
+class Custom(icp.Intervention):
+    label = "custom"
+
+
+@dataclass(frozen=True)
+class Flat(icp.LogitDifference):
+    def of(self, logits, targets):
+        return super().of(logits, targets).detach()
+
+
+LINEAR_CALLS = [
+    (EMBED, Custom(), {"method": "linear"}, "custom is not affine, so it has no first-order estimate"),
+    (EMBED, icp.Mask(), {"method": "linear", "property": Flat()}, "Flat() has no gradient"),
+    (EMBED, icp.Mask(), {"method": icp.Linear(grad_drop=True), "property": icp.PairGap()}, "GradDrop gives magnitudes"),
+]
+
+
+@pytest.mark.parametrize(("units", "interventions", "options", "words"), [*CALLS, *LINEAR_CALLS])
+def test_a_measurement_that_cannot_be_made_says_why_and_leaves_nothing(
+    model, probe, units, interventions, options, words, tmp_path
+):
     units = [units] if isinstance(units, str) else list(units)
+    for method in [options["method"]] if "method" in options else ["exact", "linear"]:
+        asked = dict(progress=False, store=tmp_path / "effects") | options | {"method": method}
+        with pytest.raises(icp.IcpError) as error:
+            icp.measure(model, probe, units, interventions, **asked)
+        assert words in str(error.value)
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("units", "intervention", "options", "words"), CALLS[-8:])
+def test_sets_that_cannot_be_measured_leave_nothing(model, probe, units, intervention, options, words, tmp_path):
     with pytest.raises(icp.IcpError) as error:
-        icp.measure(model, probe, units, interventions, progress=False, **options)
-    assert words in str(error.value)
+        icp.measure_sets(model, probe, [[units]], intervention, progress=False, store=tmp_path / "effects", **options)
+    assert words in str(error.value) and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("members", [[HEAD, DIM], [DIM, HEAD], [EMBED, EMBED]])

@@ -1,6 +1,5 @@
 """The values that interventions put in: means, counterparts, other units, other examples."""
 
-import random
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,13 +9,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from icp.batch import Batch
-from icp.errors import ProbeError, UnitError
 from icp.hooks import captured, on_input, on_output
 from icp.interventions import CounterpartDonor, Donor, ExampleDonor, Intervention, MeanDonor, UnitDonor
 from icp.model import Model
 from icp.probes import Tokens
-from icp.properties import PairGap, Property
+from icp.properties import Property
 from icp.sites import Site, columns_of
+from icp.sweep.lenders import drawn
 from icp.sweep.plan import Layout, Plan
 from icp.units import Unit
 
@@ -200,7 +199,7 @@ class Donors:
                 rows = [layout.tokens.counterparts[e] for e in chosen]
                 partners = [layout.tokens.alignments[e].positions for e in chosen]
             elif isinstance(donor, ExampleDonor):
-                from_ = _drawn(layout.tokens, donor)
+                from_ = drawn(layout.tokens, donor)
                 rows = [layout.tokens.inputs[from_[e]] for e in chosen]
                 partners = [tuple(range(len(row))) for row in rows]
             else:
@@ -250,55 +249,10 @@ class Donors:
                 return self._mean_at_positions(site, columns, examples)
             case UnitDonor(unit=unit):
                 other = columns_of(self.model.sites, [unit], columns.device)
-                if other.shape[1] != columns.shape[1]:
-                    raise UnitError(
-                        f"cannot swap a unit of width {columns.shape[1]} with {unit}, which has width {other.shape[1]}"
-                    )
                 return self.values(self.clean, unit.site, other.expand(len(columns), -1), examples)
         return self.values(self.swapped[donor], site, columns, examples)
 
     def _mean_at_positions(self, site: str, columns: Tensor, examples: Tensor) -> Tensor:
         means = self.means.per_position[site]
         position = self.layout.batch[examples].position_ids[:, self.layout.first :]
-        if int(position.max()) >= len(means):
-            raise ProbeError(
-                f"a mean per position needs reference inputs as long as the probe's: they have {len(means)} tokens, "
-                f"the probe has {int(position.max()) + 1}"
-            )
         return means[position[:, :, None], columns[:, None, :]]
-
-
-def _drawn(tokens: Tokens, donor: ExampleDonor) -> list[int]:
-    """For each example, the other example of the same length whose values it takes.
-
-    The two halves of a pair gap, x and x', each draw among themselves.
-    """
-    count = len(tokens.inputs)
-    half = count // 2 if isinstance(tokens.property, PairGap) else count
-    return [other for start in range(0, count, half) for other in _among(tokens, range(start, start + half), donor)]
-
-
-def _among(tokens: Tokens, rows: range, donor: ExampleDonor) -> list[int]:
-    lengths = {row: len(tokens.inputs[row]) for row in rows}
-    if donor.index is not None:
-        if not 0 <= donor.index < len(rows):
-            raise ProbeError(f"there is no example {donor.index}: the probe has {len(rows)}")
-        lender = rows[donor.index]
-        odd = next((row for row in rows if lengths[row] != lengths[lender]), None)
-        if odd is not None:
-            raise ProbeError(
-                f"example {donor.index} has {lengths[lender]} tokens and example {odd - rows.start} has "
-                f"{lengths[odd]}: a swap with another example needs equal lengths"
-            )
-        return [lender] * len(rows)
-    rng = random.Random(donor.seed)
-    drawn = []
-    for row in rows:
-        others = [other for other in rows if other != row and lengths[other] == lengths[row]]
-        if not others:
-            raise ProbeError(
-                f"example {row - rows.start} ({tokens.probe.examples[row].text!r}) is the only one with {lengths[row]} "
-                "tokens: resampling needs another of the same length"
-            )
-        drawn.append(rng.choice(others))
-    return drawn

@@ -10,6 +10,7 @@ from torch import Tensor
 from icp.errors import IcpError
 from icp.hooks import captured
 from icp.model import Model
+from icp.properties import Property
 from icp.sites import Site
 from icp.sweep.plan import Layout, require_finite
 
@@ -67,6 +68,12 @@ class Dropping:
         return torch.where(self.plain < 0, -magnitude, magnitude)
 
 
+def require_gradient(p: Tensor, property: Property) -> None:
+    """Raise `IcpError` where P, computed from values that have gradients, has none."""
+    if not p.requires_grad:
+        raise IcpError(f"{property.label} has no gradient, so no first-order estimate: use 'exact'")
+
+
 def _is_before(site: Site, layer: int) -> bool:
     return site.layer is None or site.layer < layer
 
@@ -109,8 +116,7 @@ def traced(
             stack.callback(block.register_forward_hook(leave).remove)
         p = layout.value(model, examples, start=start, hidden=hidden)
         total = p.sum()
-    if not p.requires_grad:
-        raise IcpError(f"{layout.tokens.property.label} has no gradient, so no first-order estimate: use 'exact'")
+    require_gradient(p, layout.tokens.property)
     texts = [layout.tokens.probe.examples[e].text for e in examples.tolist()]
     require_finite(p.detach(), lambda i: repr(texts[i]))
     return Trace(sites, total, values, entered, left)

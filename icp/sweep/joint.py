@@ -22,6 +22,7 @@ from icp.properties import LogitDifference, Property, require_label, require_sin
 from icp.sites import Site, columns_of
 from icp.sweep.donors import Donors, Means, ReadsNothing, by_position, donors_of, needed_sites
 from icp.sweep.exact import columns_needed, row_edits
+from icp.sweep.lenders import require_lenders
 from icp.sweep.plan import Layout, Plan, Positions, as_numpy, within_memory
 from icp.sweep.results import Results, Shard, header_of
 from icp.sweep.store import Store, finished
@@ -93,6 +94,7 @@ def measure_sets(
     donors = donors_of([intervention])
     if any(isinstance(donor, CounterpartDonor) for donor in donors):
         tokens.require_alignment()
+    require_lenders(model, tokens, probe if reference is None else reference, donors, everyone)
     with model.frozen(), torch.no_grad():
         layout = Layout.of(model, tokens, "right")
         where = layout.where(positions)

@@ -19,7 +19,7 @@ from icp.properties import PairGap
 from icp.sites import Site
 from icp.sweep.changes import Change, Clean, changes, place_of
 from icp.sweep.donors import Donors, Means, donors_of, needed_sites
-from icp.sweep.gradients import Dropping, traced
+from icp.sweep.gradients import Dropping, require_gradient, traced
 from icp.sweep.plan import Layout, Plan, Positions, as_numpy
 from icp.units import Unit
 
@@ -91,6 +91,23 @@ class Linear:
             run = self.steps * sum(blocks + 1 - site.start + 2 * backward([site]) for site in each)
         return (run + fixed) / (blocks + 1)
 
+    def require(self, model: Model, layout: Layout, interventions: list[Intervention]) -> None:
+        """Raise `IcpError` where these interventions, this property or this model has no such estimate."""
+        for what in interventions:
+            if what.as_affine() is None:
+                raise IcpError(f"{what.label} is not affine, so it has no first-order estimate: use method='exact'")
+        property, targets = layout.tokens.property, layout.bound.targets[:1]
+        width = max(model.vocabulary_read(property), int(layout.bound.targets.max()) + 1)
+        with torch.enable_grad():
+            logits = torch.zeros(1, width, dtype=model.dtype, device=model.device, requires_grad=True)
+            require_gradient(property.of(logits, targets), property)
+        if self.grad_drop and len(model.blocks) == 1:
+            raise IcpError(f"{model.name} has one block: GradDrop drops the others, so it needs two or more")
+        if self.grad_drop and isinstance(property, PairGap):
+            raise IcpError(
+                "GradDrop gives magnitudes, and a pair gap is the difference of two: measure its two sides apart"
+            )
+
 
 def linear_batches(
     model: Model,
@@ -106,15 +123,6 @@ def linear_batches(
 
     An estimate that is not finite is NaN.
     """
-    for what in interventions:
-        if what.as_affine() is None:
-            raise IcpError(f"{what.label} is not affine, so it has no first-order estimate: use method='exact'")
-    if method.grad_drop and len(model.blocks) == 1:
-        raise IcpError(f"{model.name} has one block: GradDrop drops the others, so it needs two or more")
-    if method.grad_drop and isinstance(layout.tokens.property, PairGap):
-        raise IcpError(
-            "GradDrop gives magnitudes, and a pair gap is the difference of two: measure its two sides apart"
-        )
     where = layout.where(positions)
     estimated = _at_the_clean_point if method.steps == 1 else _along_the_path
     for examples in torch.arange(layout.examples, device=model.device).split(plan.batch_size):

@@ -18,6 +18,7 @@ from icp.sweep.arguments import require_kinds
 from icp.sweep.donors import Means, ReadsNothing, Recorded, by_position, donors_of, needed_sites
 from icp.sweep.exact import clean_run, exact_chunks
 from icp.sweep.late import LateLayout
+from icp.sweep.lenders import require_lenders
 from icp.sweep.linear import Linear, linear_batches
 from icp.sweep.plan import Layout, Plan, Positions, as_numpy, within_memory
 from icp.sweep.precision import measured_in
@@ -192,11 +193,14 @@ def _measure(
     donors = donors_of(interventions)
     if any(isinstance(donor, CounterpartDonor) for donor in donors):
         tokens.require_alignment()
+    require_lenders(model, tokens, probe if reference is None else reference, donors, units)
     order = sorted(units)
     with model.frozen():
         with torch.no_grad():
             layout = Layout.of(model, tokens, padding_side)
             layout.where(positions)  # raises before anything is written
+            if isinstance(method, Linear):
+                method.require(model, layout, interventions)
             plan = Plan.of(model, layout, batch_size, memory, padding_side, gradient=method != "exact")
             exact_and_affine = method == "exact" and _all_affine(interventions)
             late = LateLayout.of_positions(model, tokens, positions) if exact_and_affine else None
