@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from icp.cli_measure import ModelArgument, Quiet, co_ablate, measure
 from icp.errors import IcpError
 
 
@@ -21,6 +22,22 @@ class OneSentence(TyperGroup):
         except KeyboardInterrupt as error:
             typer.echo("icp: interrupted; finished work is kept, and the same command resumes", err=True)
             raise typer.Exit(130) from error
+        except (MemoryError, RuntimeError) as error:
+            if not _ran_out(error):
+                raise
+            typer.echo(
+                "icp: out of memory: take a smaller --memory or --batch-size, another --device, or a machine that has "
+                "more; finished work is kept, and the same command resumes",
+                err=True,
+            )
+            raise typer.Exit(1) from error
+
+
+def _ran_out(error: MemoryError | RuntimeError) -> bool:
+    """Whether memory ran out; on a CPU torch says so by a plain `RuntimeError`."""
+    from torch import OutOfMemoryError
+
+    return isinstance(error, MemoryError | OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 app = typer.Typer(cls=OneSentence, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -44,9 +61,7 @@ def main(
 
 
 PARTS = ("rank", "select", "test")
-ModelArgument = Annotated[str, typer.Argument(help="'smollm2', a hub id, or a local folder.")]
 FolderArgument = Annotated[Path, typer.Argument(help="The run's folder.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 Costs = Annotated[
     list[Path],
     typer.Option(help="JSON lines to watch the damage on: examples with labels give a task loss, others a text loss."),
@@ -70,60 +85,8 @@ def demo(
     typer.echo(f"report: {out / 'report.html'}\npruned model: {out / 'pruned'}")
 
 
-@app.command()
-def measure(
-    model: ModelArgument,
-    probe: Annotated[Path, typer.Argument(help="JSON lines with at least a text each.")],
-    store: Annotated[Path, typer.Option(help="A zarr folder; it is resumed where it exists, and may be shared.")],
-    kinds: Annotated[str, typer.Option(help="Kinds of unit, comma-separated.")] = "head,neuron",
-    unit: Annotated[list[str], typer.Option(help="Only this unit; may be given several times.")] = (),
-    intervention: Annotated[
-        list[str], typer.Option(help="mask:zero, mask:mean, scale:ALPHA, swap:counterpart, ...; may be given again.")
-    ] = ("swap:counterpart",),
-    property: Annotated[str, typer.Option(help="LogitDifference, TaskLoss, NextTokenLoss, ...")] = "LogitDifference",
-    method: Annotated[str, typer.Option(help="exact or linear.")] = "exact",
-    positions: Annotated[str, typer.Option(help="all, last, or a span such as 2:5 or -3:.")] = "all",
-    reference: Annotated[Path | None, typer.Option(help="JSON lines over which mean masks take their means.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows a forward pass.")] = None,
-    memory: Annotated[float | None, typer.Option(help="Gigabytes that each process should stay below.")] = None,
-    shard: Annotated[str | None, typer.Option(help="This part of the sweep only, such as 3/16.")] = None,
-    ray: Annotated[str | None, typer.Option(help="A Ray cluster's address, 'auto', or 'local' to start one.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Ray workers, one model each; default: as many as fit.")] = None,
-    gpus_per_worker: Annotated[float, typer.Option(help="GPUs of each Ray worker.")] = 0.0,
-    quiet: Quiet = False,
-):
-    """Measure effects of every unit of some kinds, or of single units, into a store; alone, in shards, or on Ray."""
-    from icp import load
-    from icp.interventions import intervention_of
-    from icp.probes import Probe
-    from icp.properties import property_of
-    from icp.sweep.measure import measure as measured
-    from icp.sweep.ray import Ray
-
-    if ray is None and (workers is not None or gpus_per_worker):
-        raise IcpError("--workers and --gpus-per-worker go with --ray: say which cluster")
-    loaded = load(model)
-    effects = measured(
-        loaded,
-        Probe.load(probe),
-        list(unit) or loaded.units(*(kind.strip() for kind in kinds.split(","))),
-        [intervention_of(label) for label in intervention],
-        property=property_of(property),
-        method=method,
-        positions=_span(positions),
-        reference=None if reference is None else Probe.load(reference),
-        batch_size=batch_size,
-        memory=None if memory is None else memory * 1e9,
-        store=store,
-        shard=shard,
-        runner=None if ray is None else Ray(ray, workers, gpus_per_worker=gpus_per_worker),
-        progress=not quiet,
-    )
-    marked = int(effects.not_finite.sum())
-    typer.echo(f"{len(effects.units)} units, {len(effects.interventions)} interventions, {len(effects.clean)} examples")
-    if marked:
-        typer.echo(f"{marked} rows have no number: the model returned NaN or infinity")
-    typer.echo(f"effects: {store}")
+app.command()(measure)
+app.command()(co_ablate)
 
 
 @app.command()
@@ -217,17 +180,6 @@ def report(
     from icp.steps import report_of
 
     typer.echo(f"report: {report_of(run, title, model).save(out or run / 'report.html')}")
-
-
-def _span(positions: str) -> str | tuple[int, int | None]:
-    """`2:5` as (2, 5) and `-3:` as (-3, None); names as they are."""
-    start, colon, stop = positions.partition(":")
-    if not colon:
-        return positions
-    try:
-        return int(start), int(stop) if stop else None
-    except ValueError as error:
-        raise IcpError(f"cannot read the positions {positions!r}: use all, last, or a span such as 2:5") from error
 
 
 def _split_costs(paths: list[Path], seed: int) -> dict:

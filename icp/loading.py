@@ -26,9 +26,11 @@ def load(source: Any, tokenizer: Any = None, *, dtype: torch.dtype | None = None
     its tokenizer, a peft model (its adapters are merged into a copy), a `HookedTransformer` or a `TransformerBridge`.
     Weights are fp32 unless `dtype` says otherwise; a module that is handed in keeps its dtype and device.
 
-    Raises `ModelError` where the source is unknown, has no tokenizer or no architecture row, or does not fit its row.
+    Raises `ModelError` where the source is unknown, has no tokenizer or no architecture row, or does not fit its row,
+    and for a device that is not there.
     """
     if isinstance(source, (str, Path)):
+        _require_device(device)
         model = _from_folder_or_hub(str(source), tokenizer, dtype or torch.float32, trust_remote_code)
         if device is not None:
             model.module.to(device)
@@ -40,6 +42,18 @@ def load(source: Any, tokenizer: Any = None, *, dtype: torch.dtype | None = None
         raise ModelError(f"cannot load a model from a {type(source).__name__}: give a name, a folder or a module")
     check(model)
     return model
+
+
+def _require_device(device: str | None) -> None:
+    """Raise `ModelError` for a device that is not there, before gigabytes of weights are read."""
+    try:
+        if device is not None:
+            torch.ones(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(
+            f"cannot load onto the device {device!r} ({_first_line(error)}): give 'cpu', 'cuda' or 'cuda:1', where it "
+            "is there"
+        ) from error
 
 
 def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_remote_code: bool) -> Model:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from helpers import BY_NAME, make_tokenizer
 
 import icp
@@ -147,7 +148,19 @@ def test_rows_without_a_number_are_counted(run, folder):
         (("--positions", "1:x"), "cannot read the positions '1:x'"),
         (("--kinds", "synapse"), "'synapse'"),
         (("--shard", "3/2"), "shard '3/2' is not a part of a whole"),
-        (("--workers", 2), "--workers and --gpus-per-worker go with --ray"),
+        (("--workers", 2), "--workers, --cpus-per-worker and --gpus-per-worker go with --ray"),
+        (("--cpus-per-worker", 2), "go with --ray"),
+        (("--kinds", "head", "--unit", "hook_embed[0]"), "--kinds and --unit are two ways"),
+        (("--steps", 2), "--steps, --grad-drop and --no-qk-fix refine estimates: give --method linear too"),
+        (("--no-qk-fix",), "give --method linear too"),
+        (("--method", "linear", "--steps", 0), "steps=0 is not a number of gradients"),
+        (("--budget", 0.5), "budget=0.5 is for a search"),
+        (("--seed", 1, "--ray", "local"), "seed=1 is for a search"),
+        (("--top", 9, "--shard", "1/2"), "top=9 is one search"),
+        (("--dtype", "int8"), "unknown dtype 'int8': use one of float32"),
+        (("--device", "toaster"), "cannot load onto the device 'toaster' ("),
+        (("--device", "meta"), "cannot load onto the device 'meta' ("),
+        (("--padding-side", "top"), "'top'"),
         (("--memory", 0.001), "a memory budget of 0.00 GB is too small"),
         (("--ray", "local", "--shard", "1/2"), "leave shard, top and dtype out"),
     ],
@@ -166,9 +179,77 @@ def test_a_cluster_is_asked_for_by_its_address(run, folder, monkeypatch):
         measure(model, **call)
 
     monkeypatch.setattr(icp.Ray, "run", ran)
-    status, _, _ = measure(run, folder, "--kinds", "head", "--ray", "auto", "--workers", 3, "--gpus-per-worker", 0.5)
-    assert status == 0 and seen == [(icp.Ray("auto", 3, gpus_per_worker=0.5), False)]
+    status, _, _ = measure(run, folder, "--kinds", "head", "--ray", "auto", "--workers", 3, "--gpus-per-worker", 0.5,
+                           "--cpus-per-worker", 2)  # fmt: skip
+    assert status == 0 and seen == [(icp.Ray("auto", 3, 2.0, 0.5), False)]
     assert len(icp.Effects.load(folder / "effects").units) == 12
+
+
+def test_a_search_prints_its_certificate(run, folder):
+    options = ("--top", 5, "--budget", 1.5, "--confidence", 0.9, "--miss-rate", 0.1, "--seed", 3)
+    status, printed, _ = measure(run, folder, *options)
+    found = icp.Effects.load(folder / "effects" / "top")
+    assert status == 0 and len(found.units) == 5
+    asked = (
+        found.certificate.confidence,
+        found.certificate.miss_rate,
+        found.certificate.budget,
+        found.certificate.seed,
+    )
+    assert asked == (0.9, 0.1, 1.5, 3)
+    assert printed.splitlines()[1:] == [str(found.certificate), f"effects: {folder / 'effects' / 'top'}"]
+
+
+def test_every_option_of_measuring_reaches_it(run, folder):
+    refined = ("--method", "linear", "--steps", 2, "--grad-drop", "--no-qk-fix", "--padding-side", "left")
+    options = ("--dtype", "float64", "--device", "cpu", "--intervention", "mask:zero", "--kinds", "query, head")
+    assert measure(run, folder, *refined, *options)[0] == 0
+    stored = icp.Effects.load(folder / "effects")
+    model, pairs = icp.load(folder / "model"), icp.Probe.load(folder / "pairs.jsonl")
+    want = icp.measure(
+        model, pairs, model.units("query", "head"), icp.Mask("zero"), method=icp.Linear(2, True, False),
+        padding_side="left", dtype=torch.float64, progress=False,
+    )  # fmt: skip
+    assert stored.header["method"] == "linear, 2 steps, GradDrop, without the QK fix"
+    assert stored.header["padding_side"] == "left" and stored.header["dtype"] == "torch.float64"
+    assert (stored.dP == want.dP[[want.units.index(unit) for unit in stored.units]]).all()
+
+
+def test_units_that_stand_in_for_each_other_reach_the_report(run, folder):
+    measure(run, folder, "--kinds", "head", "--intervention", "mask:mean")
+    (folder / "run").mkdir()
+    store = folder / "run" / "co-ablation.zarr"
+    call = ("co-ablate", folder / "model", folder / "pairs.jsonl", "--store", store, "--quiet")
+    status, printed, _ = run(*call, "--effects", folder / "effects", "--first", 3)
+    found = icp.CoAblation.load(store)
+    assert status == 0 and "rank given backup" in printed and printed.endswith(f"co-ablation: {store}\n")
+    best = icp.spuriousness(icp.Effects.load(folder / "effects")).head(3).units
+    assert list(found.units) == list(best) and found.header["interventions"] == ["mask:mean"]
+    assert run("report", folder / "run")[0] == 0
+    assert str(best[0]) in (folder / "run" / "report.html").read_text()
+    named = ("--unit", "blocks.0.attn.hook_z[1]", "--unit", "blocks.1.attn.hook_z[0]", "--intervention", "mask:zero")
+    status, _, _ = run(*call[:4], folder / "other.zarr", "--quiet", *named)
+    assert status == 0 and len(icp.CoAblation.load(folder / "other.zarr").units) == 2
+    for wrong in ((), (*named, "--effects", folder / "effects")):
+        status, _, error = run(*call, *wrong)
+        assert status == 1 and "say which units, one way" in error
+
+
+@pytest.mark.parametrize(
+    "error",
+    (
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("[x] DefaultCPUAllocator: can't allocate"),
+    ),
+)
+def test_out_of_memory_is_one_sentence(run, folder, monkeypatch, error):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr("icp.load", full)
+    status, _, said = measure(run, folder)
+    assert status == 1 and said.startswith("icp: out of memory: take a smaller --memory") and said.count("\n") == 1
 
 
 def wrong_file(folder):

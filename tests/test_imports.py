@@ -17,7 +17,7 @@ ORDER = """
     sweep.late sweep.crew sweep.ray sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint
     sweep.co_ablation sweep.topk sweep.arguments sweep.measure scores audit selection frontier nested_sets prune
     evaluate drivers plots.style plots.units plots.evidence plots page sections.text sections.evidence sections.limits
-    sections.units sections report steps demo demo.sentences demo.run cli
+    sections.units sections report steps demo demo.sentences demo.run cli_measure cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 
@@ -25,6 +25,7 @@ LATE = {
     ("effects", "sweep.store"),  # Effects.save and load read and write what a sweep stores
     ("loading", "selection"),  # a pruned folder carries its selection
     ("cli", ""),
+    ("cli_measure", ""),
     ("report", ""),
     ("sweep.provenance", ""),  # the version number
 }
@@ -35,7 +36,7 @@ OWNERS = {
     "peft": {"loading", "finetune"},
     "plotly": {"plots.style", "plots.units", "plots.evidence"},
     "ray": {"sweep.ray"},
-    "typer": {"cli"},
+    "typer": {"cli", "cli_measure"},
     "zarr": {"sweep.store"},
     "xarray": {"effects"},
 }
