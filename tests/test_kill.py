@@ -279,3 +279,29 @@ def test_killed_over_and_over_while_another_goes_on(model, units, through, tmp_p
     got = sweep(model, units, path)
     assert np.array_equal(got.dP, got_in_order(want, units))
     assert np.array_equal(icp.Effects.load(path).dP, want.dP)
+
+
+def test_estimates_along_a_path_are_kept_a_few_sites_at_a_time(model, tmp_path, monkeypatch):
+    """One pass over the examples serves every unit of a site, so that a group has whole sites where it can."""
+    monkeypatch.setattr("icp.sweep.measure.SITES_A_GROUP", 2)
+    units = sorted(model.units("neuron", "resid", "head"))
+    call = dict(method=icp.Linear(steps=3))
+    with counting(model) as through:
+        want = sweep(model, units, tmp_path / "through", **call)
+    alone = icp.measure(model, make_probe(), units, WHATS, **call, **CALL)
+    assert np.array_equal(want.dP, alone.dP)
+    path, stop = tmp_path / "effects", len(through) - 2
+
+    def interrupt():
+        if len(passes) == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), counting(model, interrupt) as passes:
+        sweep(model, units, path, **call)
+    done, files = finished(path)
+    assert 0 < len(done) < -(-len(units) // CHUNK)
+    with counting(model) as resumed:
+        got = sweep(model, units, path, **call)
+    assert len(resumed) < len(through) - 2 * 3 * len(WHATS), "what was kept is estimated again"
+    assert np.array_equal(got.dP, want.dP)
+    assert finished(path)[1].items() >= files.items()
