@@ -13,7 +13,7 @@ ROOT = Path(icp.__file__).parent
 ORDER = """
     errors units families files tokenizing quiet numerals statistics control_variate certificate alignment batch
     weights interventions sites hooks properties probes model embedded loading effects sweep sweep.plan
-    sweep.donors sweep.store sweep.results sweep.precision sweep.misses sweep.pool sweep.search sweep.late
+    sweep.donors sweep.begun sweep.store sweep.results sweep.precision sweep.misses sweep.pool sweep.search sweep.late
     sweep.ray sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint sweep.co_ablation
     sweep.topk sweep.measure scores audit selection frontier nested_sets prune evaluate drivers plots.style
     plots.units plots.evidence plots page sections.text sections.evidence sections.limits sections.units sections

@@ -266,9 +266,13 @@ def _exact(model, layout, clean, units, interventions, positions, means, plan, r
     affine = all(what.as_affine() is not None for what in interventions)
     with torch.no_grad():
         late = LateLayout.of_positions(model, layout.tokens, positions) if affine else None
-        for chunk, values in exact_chunks(
-            model, late or layout, clean, units, interventions, positions, means, plan, todo, used.append
-        ):
+        for chunk, values, reached in exact_chunks(
+            model, late or layout, clean, units, interventions, positions, means, plan, todo, used.append,
+            results.begun(todo, layout.examples),
+        ):  # fmt: skip
+            if reached < layout.examples:
+                results.keep(chunk, values[:, :, :reached])
+                continue
             results.write(chunk, values, used[-1])
             bar.update(len(chunk))
 
