@@ -14,6 +14,7 @@ import pytest
 from helpers import BY_NAME, make_probe
 
 import icp
+from icp.sweep import exact
 from icp.sweep.store import Store
 
 forked = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
@@ -279,3 +280,93 @@ def test_killed_over_and_over_while_another_goes_on(model, units, through, tmp_p
     got = sweep(model, units, path)
     assert np.array_equal(got.dP, got_in_order(want, units))
     assert np.array_equal(icp.Effects.load(path).dP, want.dP)
+
+
+def test_estimates_along_a_path_are_kept_a_few_sites_at_a_time(model, tmp_path, monkeypatch):
+    """One pass over the examples serves every unit of a site, so that a group has whole sites where it can."""
+    monkeypatch.setattr("icp.sweep.measure.SITES_A_GROUP", 2)
+    units = sorted(model.units("neuron", "resid", "head"))
+    call = dict(method=icp.Linear(steps=3))
+    with counting(model) as through:
+        want = sweep(model, units, tmp_path / "through", **call)
+    alone = icp.measure(model, make_probe(), units, WHATS, **call, **CALL)
+    assert np.array_equal(want.dP, alone.dP)
+    path, stop = tmp_path / "effects", len(through) - 2
+
+    def interrupt():
+        if len(passes) == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), counting(model, interrupt) as passes:
+        sweep(model, units, path, **call)
+    done, files = finished(path)
+    assert 0 < len(done) < -(-len(units) // CHUNK)
+    with counting(model) as resumed:
+        got = sweep(model, units, path, **call)
+    assert len(resumed) < len(through) - 2 * 3 * len(WHATS), "what was kept is estimated again"
+    assert np.array_equal(got.dP, want.dP)
+    assert finished(path)[1].items() >= files.items()
+
+
+def pieces(monkeypatch, at=0):
+    """Every (first unit, example) that is measured; the piece numbered `at` is interrupted."""
+    done, real = [], exact._chunk
+
+    def chunk(model, layout, donors, units, interventions, where, examples, dtype, plan):
+        if at and len(done) + 1 == at:
+            raise KeyboardInterrupt
+        done.append((str(units[0]), examples.tolist()))
+        return real(model, layout, donors, units, interventions, where, examples, dtype, plan)
+
+    monkeypatch.setattr(exact, "_chunk", chunk)
+    return done
+
+
+HELD = {"all": 37_000, "last": 24_000}
+"""Bytes of clean values by which a part of the probe is held at a time, and several chunks share it."""
+
+
+@pytest.mark.parametrize("gap", (False, True))
+@pytest.mark.parametrize("positions", ("all", "last"))
+@pytest.mark.parametrize("other", (1.0, 0.6))
+def test_where_a_probe_is_held_in_parts_nothing_is_measured_twice(
+    model, units, positions, gap, other, tmp_path, monkeypatch
+):
+    """Chunks that share clean runs are kept part by part; `other` parts may be held when the sweep goes on."""
+    options = dict(positions=positions, property=icp.PairGap() if gap else None)
+    want = sweep(model, units, None, **options)
+    with monkeypatch.context() as patched:
+        patched.setattr("icp.sweep.plan.CAPTURE_BYTES", HELD[positions])
+        through = pieces(patched)
+        whole = sweep(model, units, tmp_path / "through", **options)
+    parts = {tuple(examples) for _, examples in through}
+    assert len(parts) > 1 and through[1][0] != through[0][0], "the first chunk is not done alone"
+    assert np.abs(whole.dP - want.dP).max() < 1e-12
+    every = Counter((first, example) for first, examples in through for example in examples)
+    assert set(every.values()) == {1}
+    path = tmp_path / "effects"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("icp.sweep.plan.CAPTURE_BYTES", HELD[positions])
+        before = pieces(patched, at=len(parts) + 2)
+        sweep(model, units, path, **options)
+    with monkeypatch.context() as patched:
+        patched.setattr("icp.sweep.plan.CAPTURE_BYTES", int(other * HELD[positions]))
+        after = pieces(patched)
+        got = sweep(model, units, path, **options)
+    assert Counter((first, e) for first, examples in [*before, *after] for e in examples) == every
+    assert np.abs(got.dP - whole.dP).max() < 1e-12 and (other < 1 or np.array_equal(got.dP, whole.dP))
+    assert not list((path / "dP" / "begun").iterdir()), "what is finished is kept twice"
+    assert np.array_equal(icp.Effects.load(path).dP, got_in_order(got, icp.Effects.load(path).units))
+
+
+def test_a_part_that_is_damaged_is_refused(model, units, tmp_path, monkeypatch):
+    monkeypatch.setattr("icp.sweep.plan.CAPTURE_BYTES", HELD["all"])
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        pieces(patched, at=3)
+        sweep(model, units, tmp_path / "effects")
+    (file, *_) = (tmp_path / "effects" / "dP" / "begun").iterdir()
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(icp.ArtefactError, match=r"is damaged \(.*\): delete it, and the same call measures it again"):
+        sweep(model, units, tmp_path / "effects")
+    file.unlink()
+    assert np.isfinite(sweep(model, units, tmp_path / "effects").dP).all()

@@ -17,12 +17,17 @@ from icp.hooks import SiteEdits, edited
 from icp.interventions import Intervention, UnitDonor
 from icp.model import Model
 from icp.sites import Site, columns_of
+from icp.sweep.begun import Begun
 from icp.sweep.donors import Donors, Means, Recorded, Recorder, donors_of
 from icp.sweep.plan import Layout, Plan, Positions, as_numpy, ran_out, too_large
 from icp.units import Unit
 
 CHUNKS_A_CAPTURE = 16
-"""Chunks that share their clean runs, at most, where a probe is too large to be held: they finish at the same time."""
+"""Chunks that share their clean runs, at most, where a probe is too large to be held: on each part of it in turn.
+
+A pass over late positions is so cheap that for one chunk alone the clean run of whole texts would cost several times
+the chunk itself.
+"""
 
 
 def exact_chunks(
@@ -36,16 +41,20 @@ def exact_chunks(
     plan: Plan,
     chunks: list[range],
     replan: Callable[[Plan], None],
+    begun: dict[range, Begun],
     recorded: Recorded | None = None,
-) -> Iterator[tuple[range, np.ndarray]]:
-    """Yield (chunk, dP [unit, intervention, example]) for each chunk of `units`; `clean` is P [example].
+) -> Iterator[tuple[range, np.ndarray, int]]:
+    """Yield (chunk, dP [unit, intervention, example], of how many examples) as chunks of `units` are measured.
+
+    `clean` is P [example]. A chunk that all examples are measured of is finished; of what was `begun` before, only the
+    other examples are measured.
 
     `recorded` is what `clean_run` of these units kept, if it did. dP is NaN where the model returns NaN or infinity.
     Out of memory halves the batch and the clean values that are held: `replan` is told the new plan, and what is
     measured stays. Raises `IcpError` where one row does not fit beside the clean values of one example.
     """
     where = layout.where(positions)
-    begun: dict[range, tuple[np.ndarray, int]] = {}
+    begun = dict(begun)
     while chunks:
         if recorded is None:
             capture = _Capture.of(model, layout, units, interventions, plan, chunks)
@@ -53,26 +62,27 @@ def exact_chunks(
             capture = replace(_Capture.of_all(model, layout, units, interventions, plan), chunks=chunks)
         try:
             for examples in capture.parts:
-                stop = int(examples[-1]) + 1
-                if all(chunk in begun and begun[chunk][1] >= stop for chunk in capture.chunks):
+                first, stop = int(examples[0]), int(examples[-1]) + 1
+                rest = [chunk for chunk in capture.chunks if chunk not in begun or begun[chunk][1] < stop]
+                if not rest:
                     continue
                 ready = donors = before = None  # two parts of the probe are not held at a time
                 ready, donors, before = capture.lent(
                     model, layout, interventions, means, plan, examples, clean, recorded
                 )
-                for chunk in capture.chunks:
+                for chunk in rest:
                     shape = len(chunk), len(interventions), layout.examples
                     dP, reached = begun.get(chunk) or (np.empty(shape, as_numpy(clean).dtype), 0)
-                    if reached >= stop:
-                        continue
+                    left, others = examples[max(0, reached - first) :], before[max(0, reached - first) :]
                     mine = units[chunk.start : chunk.stop]
-                    result = _chunk(model, ready, donors, mine, interventions, where, examples, before.dtype, plan)
-                    difference = result - before
-                    dP[:, :, examples.cpu().numpy()] = as_numpy(difference.where(difference.isfinite(), torch.nan))
+                    result = _chunk(model, ready, donors, mine, interventions, where, left, before.dtype, plan)
+                    difference = result - others
+                    dP[:, :, left.cpu().numpy()] = as_numpy(difference.where(difference.isfinite(), torch.nan))
                     begun[chunk] = dP, stop
                     if stop == layout.examples:
-                        yield chunk, begun.pop(chunk)[0]
                         chunks = [other for other in chunks if other != chunk]
+                        del begun[chunk]
+                    yield chunk, dP, stop
         except (MemoryError, RuntimeError) as error:
             if not ran_out(error):
                 raise
@@ -238,7 +248,7 @@ def _chunk(
                 bad = ~p.isfinite()
                 if running.worlds > 1 and bad.any():
                     p[bad] = found(running.apart(), u[bad], i[bad], e[bad])
-                values[index[u[:count]], i[:count], e[:count] - donors.first] = p[:count]
+                values[index[u[:count]], i[:count], e[:count] - int(examples[0])] = p[:count]
     return values
 
 

@@ -28,6 +28,7 @@ from icp.sweep.topk import require_options, tokenized, top_k
 from icp.units import Unit
 
 METHODS = ("exact", "linear")
+SITES_A_GROUP = 8
 SEARCH = {"confidence": 0.95, "miss_rate": 0.005, "budget": 0.03, "seed": 0}
 
 
@@ -63,7 +64,9 @@ def measure(
     the probe's own inputs). dP is NaN in a row for which the model returns NaN or infinity (`Effects.not_finite`
     counts them).
 
-    With `store`, finished chunks are kept in a zarr folder, and the same call resumes after a kill. `shard="3/16"`
+    With `store`, finished chunks are kept in a zarr folder, and the same call resumes after a kill. Estimates from one
+    gradient (`Linear(steps=1)`) are made for all units in one pass, and kept when it is done; with more steps, those of
+    a few sites at a time. `shard="3/16"`
     measures the third of sixteen parts only, and returns its units (none, where there are more parts than chunks of 64
     units): processes on any machines may share one store. `runner=icp.Ray(...)` has a Ray cluster measure all of them.
     `batch_size` is rows a forward pass; `memory`, in bytes, is what the process (on a GPU: its memory there) should
@@ -239,33 +242,52 @@ def _measure(
 
 def _linear(method, model, layout, units, interventions, positions, means, plan, results, bar) -> None:
     todo = results.todo
-    if not todo:
-        return
-    mine = [units[i] for chunk in todo for i in chunk]
-    there = bar.n
+    for group in _groups(todo, units) if results.store is not None and method.steps > 1 else [todo] * bool(todo):
+        mine, before = [units[i] for chunk in group for i in chunk], bar.n
 
-    def estimated(plan: Plan) -> np.ndarray:
-        dP = np.empty((len(mine), len(interventions), layout.examples), dtype=_numpy_dtype(model))
-        bar.update(there - bar.n)
-        for examples, values in linear_batches(model, layout, mine, interventions, positions, means, plan, method):
-            dP[:, :, examples.cpu().numpy()] = values
-            bar.update(len(mine) * len(examples) / layout.examples)
-        return dP
+        def estimated(plan: Plan, mine=mine, before=before) -> np.ndarray:
+            dP = np.empty((len(mine), len(interventions), layout.examples), dtype=_numpy_dtype(model))
+            bar.update(before - bar.n)
+            for examples, values in linear_batches(model, layout, mine, interventions, positions, means, plan, method):
+                dP[:, :, examples.cpu().numpy()] = values
+                bar.update(len(mine) * len(examples) / layout.examples)
+            return dP
 
-    dP, plan = within_memory(plan, estimated)
-    start = 0
-    for chunk in todo:
-        results.write(chunk, dP[start : start + len(chunk)], plan)
-        start += len(chunk)
+        dP, plan = within_memory(plan, estimated)
+        start = 0
+        for chunk in group:
+            results.write(chunk, dP[start : start + len(chunk)], plan)
+            start += len(chunk)
+
+
+def _groups(chunks: list[range], units: list[Unit]) -> list[list[range]]:
+    """Chunks whose path estimates are made together: a site's path serves all its units, so few sites are cut in two.
+
+    A group ends where the next chunk shares no site with it, or after `SITES_A_GROUP` sites.
+    """
+    groups: list[list[range]] = []
+    sites: set[str] = set()
+    for chunk in chunks:
+        here = {units[i].site for i in chunk}
+        if not here & sites or len(sites) >= SITES_A_GROUP:
+            groups.append([])
+            sites = set()
+        groups[-1].append(chunk)
+        sites |= here
+    return groups
 
 
 def _exact(model, layout, clean, recorded, units, interventions, positions, means, plan, results, bar) -> None:
     todo = results.todo
     used = [plan]
     with torch.no_grad():
-        for chunk, values in exact_chunks(
-            model, layout, clean, units, interventions, positions, means, plan, todo, used.append, recorded
-        ):
+        for chunk, values, reached in exact_chunks(
+            model, layout, clean, units, interventions, positions, means, plan, todo, used.append,
+            results.begun(todo, layout.examples), recorded,
+        ):  # fmt: skip
+            if reached < layout.examples:
+                results.keep(chunk, values[:, :, :reached])
+                continue
             results.write(chunk, values, used[-1])
             bar.update(len(chunk))
 

@@ -12,6 +12,7 @@ from icp.errors import ArtefactError, IcpError
 from icp.interventions import Intervention
 from icp.model import Model
 from icp.probes import Probe
+from icp.sweep.begun import Begun, drop, keep, kept
 from icp.sweep.plan import Layout, Plan, Positions
 from icp.sweep.provenance import provenance
 from icp.sweep.store import Store
@@ -88,10 +89,21 @@ class Results:
         measured = self.store.measured()
         return [chunk for chunk in self.chunks if not measured[chunk.start : chunk.stop].all()]
 
+    def begun(self, chunks: list[range], examples: int) -> dict[range, Begun]:
+        """What is kept of chunks that are not finished, with room for this many examples."""
+        found = {chunk: kept(self.store.path, chunk, examples) for chunk in chunks if self.store is not None}
+        return {chunk: dP for chunk, dP in found.items() if dP is not None}
+
+    def keep(self, chunk: range, values: np.ndarray) -> None:
+        """Keep a chunk's effects on the first examples, where there is a store."""
+        if self.store is not None:
+            keep(self.store.path, chunk, values)
+
     def write(self, chunk: range, values: np.ndarray, plan: Plan) -> None:
         values = _less(values) if self.gap else values
         if self.store is not None:
-            return self.store.write(chunk, values, plan)
+            self.store.write(chunk, values, plan)
+            return drop(self.store.path, chunk)
         self.dP[chunk.start : chunk.stop] = values
         if repr(plan) not in self.plans:
             self.plans.append(repr(plan))

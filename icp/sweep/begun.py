@@ -1,0 +1,46 @@
+"""Chunks that are measured for the first examples only: where a probe is too large to be held, several are at a time.
+
+They lie beside the store's own files, each written whole or not at all, until the chunk is finished.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from icp.errors import ArtefactError
+from icp.files import writing_file
+
+Begun = tuple[Float[np.ndarray, "unit intervention example"], int]
+"""dP of a chunk, and of how many examples, from the first on, it is measured."""
+
+
+def keep(store: Path, chunk: range, dP: Float[np.ndarray, "unit intervention example"]) -> None:
+    """Keep the effects of a chunk's first examples; raises `ArtefactError` where the disk does not take them."""
+    with writing_file(_file(store, chunk)) as work:
+        save_file({"dP": np.ascontiguousarray(dP)}, work)
+
+
+def kept(store: Path, chunk: range, examples: int) -> Begun | None:
+    """What was kept of a chunk, with room for all its examples; raises `ArtefactError` for a damaged file."""
+    path = _file(store, chunk)
+    try:
+        found = load_file(path)["dP"]
+    except FileNotFoundError:
+        return None
+    except SafetensorError as error:
+        raise ArtefactError(f"{path} is damaged ({error}): delete it, and the same call measures it again") from error
+    dP = np.full((*found.shape[:2], examples), np.nan, found.dtype)
+    dP[:, :, : found.shape[2]] = found
+    return dP, found.shape[2]
+
+
+def drop(store: Path, chunk: range) -> None:
+    """Forget what was kept of a chunk."""
+    _file(store, chunk).unlink(missing_ok=True)
+
+
+def _file(store: Path, chunk: range) -> Path:
+    return store / "dP" / "begun" / f"{chunk.start}.safetensors"
