@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import contestants
+import gpu_layers
 import numpy as np
 import operations
 import pytest
@@ -15,7 +16,7 @@ import topk
 import torch
 import work
 from artefacts import effects
-from gpu_layers import agreement
+from gpu_layers import agreement, figures
 from gpu_layers import summary as layers_summary
 from helpers import BY_NAME, make_probe
 from hypothesis import given
@@ -454,8 +455,41 @@ def test_a_scaled_down_model_can_be_measured(design):
 def row(mode, layer, effects, seconds=1.0, operations=50.0, fastest=100.0):
     return {
         "model": "m", "mode": mode, "layer": layer, "mean_absolute_effect": effects, "seconds": seconds,
-        "operations": operations, "matrix_rate": rate(fastest), "peak_gb": seconds,
+        "operations": operations, "matrix_rate": rate(fastest), "peak_gb": seconds, "seconds_whole": 2 * seconds,
+        "operations_whole": 1.5 * operations,
     }  # fmt: skip
+
+
+def test_a_layer_s_share_is_marginal_and_the_whole_one_stands_beside_it():
+    found = figures(count=11, each=30, fixed=1.0, whole=4.0, fastest=200.0)
+    assert (found["seconds"], found["operations"], found["units_per_second"]) == (3.0, 300, pytest.approx(10 / 3))
+    assert found["roofline_fraction"] == pytest.approx(300 / 3 / 200)
+    assert found["roofline_fraction_whole"] == pytest.approx(330 / 4 / 200)
+    with pytest.raises(icp.IcpError, match=r"11 neurons took no longer than one \(1.00 s\)"):
+        figures(count=11, each=30, fixed=1.0, whole=1.0, fastest=200.0)
+
+
+def test_what_a_call_costs_is_the_least_of_three_and_one_row_may_be_refused(tmp_path, monkeypatch):
+    """On a clock of our own: the first call is slow, and in the last block many neurons take no time."""
+    model, probe = BY_NAME["llama"].model(), make_probe()
+    fastest = operations.MatrixRate(1e9, 1, 1, 1, "matmul", "torch.float64", 1)
+    clock, took = [0.0], iter([9.0, 2.0, 3.0, 7.0, 1.0, 1.0, 1.0, 0.5])
+    real = icp.measure
+
+    def measure(*given, **options):
+        clock[0] += next(took)
+        return real(*given, **options)
+
+    monkeypatch.setattr(icp, "measure", measure)
+    monkeypatch.setattr(gpu_layers.time, "perf_counter", lambda: clock[0])
+    given = (model, probe, 8, 1, fastest, 1e-6, None)
+    found = gpu_layers.one_row(*given)
+    assert (found["fixed_seconds"], found["seconds"]) == (2.0, 5.0)
+    refused = gpu_layers.measured_or_refused(gpu_layers.one_row, *given)
+    assert list(refused) == ["refused"] and "took no longer than one (0.50 s)" in refused["refused"]
+    key = {"model": "m", "mode": "fp32"}
+    said = gpu_layers.table([key | {"layer": "early"} | found, key | {"layer": "late"} | refused], "a device", True)
+    assert "marginal" in said and "cannot run: 32 neurons took no longer" in said
 
 
 def test_bfloat16_counts_where_its_ranks_hold():
@@ -467,8 +501,8 @@ def test_bfloat16_counts_where_its_ranks_hold():
     late = [row("bf16", "late", [2.0, 1.0, 3.0]), row("fp32", "late", [1.0, 2.0, 3.0])]
     found = layers_summary(rows + late)
     assert found["models"]["m"]["fp32"] == {
-        "operations_per_second": 50.0, "roofline_fraction": 0.5, "spearman_with_fp32": None, "counts": True,
-        "peak_gb": 1.0,
+        "operations_per_second": 50.0, "roofline_fraction": 0.5, "roofline_fraction_whole": 0.375,
+        "spearman_with_fp32": None, "counts": True, "peak_gb": 1.0,
     }  # fmt: skip
     assert found["models"]["m"]["bf16"]["spearman_with_fp32"] == pytest.approx(0.5)
     assert not found["models"]["m"]["bf16"]["counts"]
