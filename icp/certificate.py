@@ -31,6 +31,10 @@ class Certificate:
     have a score above the k-th found. `work_fraction` is the work done as a share of measuring every unit exactly (see
     `icp.sweep.search`), and `estimates` how the candidates were chosen (`Linear.label`; empty where every unit was
     measured). `reason` says, where the miss rate asked for is not proven, why, and what would do.
+
+    The confidence is that of one search chosen beforehand: of several, rerun by seed or budget until one of them proves
+    what was asked, each may fail, so that the last proves less than it says. `number` counts those of a stored search's
+    folder up to this one.
     """
 
     top: int
@@ -47,6 +51,7 @@ class Certificate:
     work_fraction: float
     reason: str = ""
     estimates: str = ""
+    number: int = 1
 
     @property
     def audited(self) -> int:
@@ -90,9 +95,14 @@ class Certificate:
             if left
             else "Nothing is left out: recall is 1."
         )
+        several = (
+            f" It is search number {self.number} of its folder, and the confidence is that of a single one."
+            if self.number > 1
+            else ""
+        )
         return (
             f"Top {self.top:,} of {self.units:,} units; {kinds} were measured exactly ({self.units_fraction:.1%} of "
-            f"the units, {self.work_fraction:.1%} of the work of measuring all). {proof}"
+            f"the units, {self.work_fraction:.1%} of the work of measuring all). {proof}{several}"
         )
 
     __repr__ = __str__

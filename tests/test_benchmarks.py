@@ -5,15 +5,18 @@ import subprocess
 import sys
 
 import contestants
+import gpu_layers
 import numpy as np
 import operations
 import pytest
 import random_models
 import resident
 import sweep
+import topk
 import torch
 import work
-from gpu_layers import agreement
+from artefacts import effects
+from gpu_layers import agreement, figures
 from gpu_layers import summary as layers_summary
 from helpers import BY_NAME, make_probe
 from hypothesis import given
@@ -22,6 +25,7 @@ from operations import Shape
 from rounds import Rounds, commit, machine, speedups
 
 import icp
+from icp.sweep.pool import Pool
 
 
 def counted(shape, layer, tokens, answers):
@@ -181,6 +185,120 @@ def test_figures_name_the_commit_and_what_differs_from_it(tmp_path, monkeypatch)
     assert machine(1)["commit"] == commit() != commit(tmp_path)
 
 
+def known_misses(missed=(3, 11, 19), count=200):
+    """Exact scores fall from unit to unit over four blocks; estimates equal them, but put `missed` at the end."""
+    units = [icp.Unit(f"blocks.{i * 4 // count}.mlp.hook_post", (i,)) for i in range(count)]
+    exact = np.linspace(count, 1.0, count)
+    estimates = exact.copy()
+    estimates[list(missed)] = 1e-3
+    return topk.Table(units, exact, estimates, Pool(np.ones(count), np.zeros(count, dtype=int), 1.0))
+
+
+def test_recall_is_the_share_of_the_true_best():
+    table = known_misses()
+    assert table.recall(np.arange(10), 10) == 1.0
+    assert table.recall(np.array([9, 0, 150, 1]), 10) == pytest.approx(0.3)
+    assert table.recall(np.arange(10, 200), 10) == 0.0
+
+
+def test_the_headline_recall_is_that_of_the_candidates(monkeypatch):
+    """Three of the twenty best are estimated last: only the audit can come upon them."""
+    monkeypatch.setattr(topk, "PROMISE", {"confidence": 0.95, "miss_rate": 0.1})
+    table = known_misses()
+    found = table.report(20)
+    assert found["recall"] == pytest.approx(17 / 20)
+    assert found["recall"] < found["recall_with_audit"] <= 1.0
+    assert found["candidates_fraction"] == found["candidates"] / 200 < 0.5
+    assert found["budget"] == table.budget(20)
+    assert known_misses(missed=()).report(20)["recall"] == 1.0
+
+
+def test_a_layer_has_the_budget_that_its_promise_needs(monkeypatch):
+    monkeypatch.setattr(topk, "PROMISE", {"confidence": 0.95, "miss_rate": 0.1})
+    table = known_misses(missed=())
+    budget = table.budget(20)
+    met = [table.search(top=20, budget=b, seed=1, **topk.PROMISE)[1].met for b in topk.BUDGETS if b <= budget]
+    assert len(met) > 3 and met[-1] and not any(met[:-1])
+    monkeypatch.setattr(topk, "PROMISE", {"confidence": 0.95, "miss_rate": 0.0})
+    assert table.budget(20) == topk.BUDGETS[-1]
+
+
+def certified(missed_upper, met):
+    return icp.Certificate(
+        top=20, units=200, confidence=0.95, miss_rate=0.03 if met else 0.0, budget=0.5, seed=0, threshold=1.0,
+        candidates=50, strata=(), unknown=0, missed_upper=missed_upper, work_fraction=0.4,
+    )  # fmt: skip
+
+
+def test_coverage_is_how_often_no_more_were_missed_than_the_bound_says(monkeypatch):
+    """The second of four searches misses three where it allows two: 30, which it leaves out too, is below the found."""
+    canned = {0: ([3, 11], 2, True), 1: ([3, 11, 19, 30], 2, True), 2: ([], 0, True), 3: ([3], 4, False)}
+
+    def search(self, *, seed, **options):
+        assert options == topk.SMALL
+        outside, missed_upper, met = canned[seed]
+        seen = np.setdiff1d(np.arange(200), outside)
+        return seen[:20], certified(missed_upper, met), seen, seen[:20]
+
+    monkeypatch.setattr(topk.Table, "search", search)
+    monkeypatch.setattr(topk, "SMALL", topk.SMALL | {"top": 20})
+    found = topk.repeated(known_misses(), 4, "canned")
+    assert found == {
+        "bound_coverage": 0.75, "median_recall_bound": 0.9, "median_recall": pytest.approx(0.925),
+        "mean_missed": (2 + 3 + 0 + 1) / 4, "share_met": 0.75, "work_fraction": 0.4,
+    }  # fmt: skip
+
+
+def test_rules_that_know_nothing_of_the_property_are_compared():
+    table = known_misses()
+    found = table.baselines(20, np.arange(200.0))
+    assert found["estimate"] == {"recall_20": 17 / 20, "recall_100": 20 / 100}
+    assert found["high variance"] == {"recall_20": 0.0, "recall_100": 0.0}
+    assert table.baselines(20, -np.arange(200.0))["high variance"]["recall_20"] == 1.0
+    assert found["late blocks"] == {"recall_20": 0.0, "recall_100": 0.0}, "the best are in the first block"
+    assert found["random"]["recall_100"] == pytest.approx(0.1, abs=0.03)
+    assert table.baselines(200, np.ones(200))["random"] == {"recall_20": 1.0, "recall_100": 1.0}
+
+
+def test_a_summary_of_layers_is_of_the_worst(monkeypatch):
+    rows = {
+        "1": {"recall": 1.0, "recall_with_audit": 1.0, "candidates_fraction": 0.3, "work_fraction": 0.5},
+        "2": {"recall": 0.9, "recall_with_audit": 0.95, "candidates_fraction": 0.2, "work_fraction": 0.6},
+    }
+    found = topk.of_layers(rows)
+    assert {name: value for name, value in found.items() if name != "by_layer"} == {
+        "recall": 0.9, "recall_with_audit": 0.95, "candidates_fraction": 0.3, "work_fraction": 0.6,
+    }  # fmt: skip
+
+
+def test_what_the_whole_search_found_of_a_layer_leaves_its_last_out():
+    names = [f"blocks.0.mlp.hook_post[{i}]" for i in range(6)]
+    found = effects(
+        np.array([9.0, 7.0, 5.0, 3.0])[:, None, None], units=[names[i] for i in (0, 5, 2, 3)], total=[np.nan]
+    )
+    exact = np.array([9.0, 8.0, 5.0, 3.0000001, 1.0])
+    units = [icp.Unit.parse(name) for name in names[:5]]
+    assert topk.of_these(units, exact, found) == {"above_the_last_found": 3, "of_these_found": 2, "recall": 2 / 3}
+    assert topk.of_these(units[3:], exact[3:], found)["recall"] is None
+
+
+def test_the_table_says_what_each_figure_holds_for(monkeypatch):
+    monkeypatch.setattr(topk, "PROMISE", {"confidence": 0.95, "miss_rate": 0.1})
+    table = known_misses()
+    row = table.report(20)
+    four = {"above_the_last_found": 9, "of_these_found": 8, "recall": 8 / 9}
+    by_layers = {"by_layer": {"2": row}, "together": row, "whole_model": four,
+                 "baselines": table.baselines(20, np.arange(200.0))}  # fmt: skip
+    small = {"bound_settings": topk.SMALL, "by_estimate": {"random": {
+        "bound_coverage": 0.951, "median_recall_bound": 0.0, "mean_missed": 4.2}}}  # fmt: skip
+    said = topk.table({"work_fraction": 0.024, "miss_rate_upper": 0.00496}, by_layers, small)
+    for part in (
+        "2.4% of the work, miss rate at most 0.496%", "0.850", "found 8 of the 9", "high variance",
+        "(20 of 200 units)", "top 50, confidence 0.95, miss_rate 0.03, budget 0.5", "0.951          0.00     4.2",
+    ):  # fmt: skip
+        assert part in said, part
+
+
 ATTENTION, MLP = "blocks.1.attn.hook_z", "blocks.1.mlp.hook_post"
 UNITS = [icp.Unit("blocks.0.mlp.hook_post", (3,)), *(icp.Unit(MLP, (i,)) for i in (0, 47))]
 HEADS = [icp.Unit("blocks.0.attn.hook_z", (3,)), *(icp.Unit(ATTENTION, (i,)) for i in range(4))]
@@ -337,8 +455,41 @@ def test_a_scaled_down_model_can_be_measured(design):
 def row(mode, layer, effects, seconds=1.0, operations=50.0, fastest=100.0):
     return {
         "model": "m", "mode": mode, "layer": layer, "mean_absolute_effect": effects, "seconds": seconds,
-        "operations": operations, "matrix_rate": rate(fastest), "peak_gb": seconds,
+        "operations": operations, "matrix_rate": rate(fastest), "peak_gb": seconds, "seconds_whole": 2 * seconds,
+        "operations_whole": 1.5 * operations,
     }  # fmt: skip
+
+
+def test_a_layer_s_share_is_marginal_and_the_whole_one_stands_beside_it():
+    found = figures(count=11, each=30, fixed=1.0, whole=4.0, fastest=200.0)
+    assert (found["seconds"], found["operations"], found["units_per_second"]) == (3.0, 300, pytest.approx(10 / 3))
+    assert found["roofline_fraction"] == pytest.approx(300 / 3 / 200)
+    assert found["roofline_fraction_whole"] == pytest.approx(330 / 4 / 200)
+    with pytest.raises(icp.IcpError, match=r"11 neurons took no longer than one \(1.00 s\)"):
+        figures(count=11, each=30, fixed=1.0, whole=1.0, fastest=200.0)
+
+
+def test_what_a_call_costs_is_the_least_of_three_and_one_row_may_be_refused(tmp_path, monkeypatch):
+    """On a clock of our own: the first call is slow, and in the last block many neurons take no time."""
+    model, probe = BY_NAME["llama"].model(), make_probe()
+    fastest = operations.MatrixRate(1e9, 1, 1, 1, "matmul", "torch.float64", 1)
+    clock, took = [0.0], iter([9.0, 2.0, 3.0, 7.0, 1.0, 1.0, 1.0, 0.5])
+    real = icp.measure
+
+    def measure(*given, **options):
+        clock[0] += next(took)
+        return real(*given, **options)
+
+    monkeypatch.setattr(icp, "measure", measure)
+    monkeypatch.setattr(gpu_layers.time, "perf_counter", lambda: clock[0])
+    given = (model, probe, 8, 1, fastest, 1e-6, None)
+    found = gpu_layers.one_row(*given)
+    assert (found["fixed_seconds"], found["seconds"]) == (2.0, 5.0)
+    refused = gpu_layers.measured_or_refused(gpu_layers.one_row, *given)
+    assert list(refused) == ["refused"] and "took no longer than one (0.50 s)" in refused["refused"]
+    key = {"model": "m", "mode": "fp32"}
+    said = gpu_layers.table([key | {"layer": "early"} | found, key | {"layer": "late"} | refused], "a device", True)
+    assert "marginal" in said and "cannot run: 32 neurons took no longer" in said
 
 
 def test_bfloat16_counts_where_its_ranks_hold():
@@ -350,8 +501,8 @@ def test_bfloat16_counts_where_its_ranks_hold():
     late = [row("bf16", "late", [2.0, 1.0, 3.0]), row("fp32", "late", [1.0, 2.0, 3.0])]
     found = layers_summary(rows + late)
     assert found["models"]["m"]["fp32"] == {
-        "operations_per_second": 50.0, "roofline_fraction": 0.5, "spearman_with_fp32": None, "counts": True,
-        "peak_gb": 1.0,
+        "operations_per_second": 50.0, "roofline_fraction": 0.5, "roofline_fraction_whole": 0.375,
+        "spearman_with_fp32": None, "counts": True, "peak_gb": 1.0,
     }  # fmt: skip
     assert found["models"]["m"]["bf16"]["spearman_with_fp32"] == pytest.approx(0.5)
     assert not found["models"]["m"]["bf16"]["counts"]

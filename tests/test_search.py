@@ -176,6 +176,7 @@ def test_what_cannot_be_proven_is_said_and_the_budget_named_would_do(budget):
     assert f"a budget of {budget} pays for {certificate.audited}" in certificate.reason
     named = float(certificate.reason.rpartition("a budget of about ")[2].split()[0])
     assert budget < named < 0.25
+    assert certificate.reason.endswith("would do, if its audit finds the same shares")
     assert world.search(top=30, budget=named + 0.02)[1].met
     assert not world.search(top=30, budget=named - 0.02)[1].met
 

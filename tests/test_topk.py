@@ -160,7 +160,26 @@ def test_a_finished_search_measures_nothing_again(model, units, tmp_path):
     assert len(counted) <= 3 * len(parts), "clean values and counterparts, no unit"
     other = icp.measure(model, make_probe(), units, ZERO, store=tmp_path / "s", seed=1, **OPTIONS)
     assert len(stored(tmp_path / "s")) == len(parts) + 1, "another audit, the same candidates"
+    assert (first.certificate.number, other.certificate.number) == (1, 2)
+    assert "It is search number 2 of its folder" in str(other.certificate)
+    assert "of its folder" not in str(first.certificate)
+    for again, number in ((1, 2), (0, 1), (2, 3)):
+        found = icp.measure(model, make_probe(), units, ZERO, store=tmp_path / "s", seed=again, **OPTIONS)
+        assert found.certificate.number == number
+    assert other.certificate == replace(
+        icp.measure(model, make_probe(), units, ZERO, seed=1, **OPTIONS).certificate, number=2
+    )
+    kept = json.loads((tmp_path / "s" / "searches").read_text())["certificates"]
+    assert [(each["seed"], each["number"]) for each in kept] == [(0, 1), (1, 2), (2, 3)]
+    found = icp.measure(model, make_probe(), units, ZERO, store=tmp_path / "s", seed=1, **OPTIONS)
     assert icp.Effects.load(tmp_path / "s" / "top").certificate == other.certificate
+
+
+@pytest.mark.parametrize("text", ["{", '{"format": "searches", "version": 1}', '{"format": "searches", "version": 2}'])
+def test_damaged_certificates_of_a_folder_are_refused(text, model, units, tmp_path):
+    (tmp_path / "searches").write_text(text)
+    with pytest.raises(icp.ArtefactError, match="searches"):
+        icp.measure(model, make_probe(), units[:30], ZERO, top=3, store=tmp_path, progress=False)
 
 
 def test_a_search_of_something_else_is_refused(model, units, tmp_path):

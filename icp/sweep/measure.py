@@ -78,8 +78,9 @@ def measure(
     (`method=Linear(...)` says how), the likeliest measured exactly, and a random sample of the others audited
     (`icp.sweep.search`). The result holds exact effects of those k, best first, and a `certificate`: with `confidence`,
     at most a share `miss_rate` of the units that were not measured lies above the k-th found; or else, since no more
-    than a share `budget` of the work of measuring all units is spent, that this is not proven, and why. `store` then
-    holds a store for each part of the search, and the result under `top`. `seed` draws the audit.
+    than a share `budget` of the work of measuring all units is spent, that this is not proven, and why. `seed` draws
+    the audit. The confidence is that of one search chosen beforehand, not of the last of several. `store` then holds a
+    store for each part of the search, the result under `top`, and the certificates of all searches made there.
 
     Raises `ProbeError` for inputs that cannot be measured, `UnitError` for units the model does not have,
     `ArtefactError` for a store of another measurement, `NotFiniteError` where the model returns NaN on a plain input.

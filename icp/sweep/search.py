@@ -199,8 +199,9 @@ def _reason(certificate: Certificate, pool: Pool, parts: list, spent: float) -> 
     if not causes:
         causes.append(f"a budget of {certificate.budget:.3g} pays for {certificate.audited:,} audited units")
     budget = (spent + pool.calling + _cost(pool, parts, _larger(certificate))) / pool.exhaustive
-    enough = f"a budget of about {budget:.2g}" if certificate.budget < budget < 1 else "measuring every unit (budget=1)"
-    return f"{' and '.join(causes)}; {enough} would do"
+    if certificate.budget < budget < 1:
+        return f"{' and '.join(causes)}; a budget of about {budget:.2g} would do, if its audit finds the same shares"
+    return f"{' and '.join(causes)}; measuring every unit (budget=1) would do"
 
 
 def _larger(certificate: Certificate) -> tuple[int, ...]:

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from icp.certificate import Certificate
 from icp.effects import Effects
-from icp.errors import IcpError
+from icp.errors import ArtefactError, IcpError
+from icp.files import read_json, write_json
 from icp.interventions import Intervention, MeanDonor, UnitDonor
 from icp.model import Model
 from icp.probes import Probe, Tokens
@@ -26,6 +28,7 @@ from icp.sweep.search import search
 from icp.units import Unit
 
 RESULT = "top"
+SEARCHES = "searches"
 SHARES = {"confidence": 0.95, "miss_rate": 0.005, "budget": 0.03}
 
 
@@ -93,7 +96,8 @@ def top_k(
 
     `measured(units, method=..., store=...)` returns effects of one intervention, and `estimator` says how to estimate.
     Every part of the search is a store of
-    its own in the folder `store`, so that the same call resumes; the result is the store `store / "top"`.
+    its own in the folder `store`, so that the same call resumes; the result is the store `store / "top"`, and
+    `store / "searches"` keeps the certificates of all the searches made there.
     """
     folder = None if store is None else Path(store)
     parts: list[Effects] = []
@@ -117,11 +121,30 @@ def top_k(
     options = dict(top=top, confidence=confidence, miss_rate=miss_rate, budget=budget, seed=seed)
     found, certificate = search(pool, estimated, exactly, **options)
     certificate = replace(certificate, estimates=estimator.label if certificate.strata else "")
+    if folder is not None:
+        certificate = numbered(certificate, folder / SEARCHES)
     effects = _joined(parts, [str(units[index]) for index in found.tolist()])
     effects.header["certificate"] = certificate.as_json()
     if folder is not None:
         effects.save(folder / RESULT)
     return effects
+
+
+def numbered(certificate: Certificate, path: Path) -> Certificate:
+    """With its place among the certificates in this file, which it joins; the same one joins it once.
+
+    Raises `ArtefactError` where the file is damaged.
+    """
+    stored = read_json(path, SEARCHES, 1).get("certificates") if path.exists() else []
+    if not isinstance(stored, list):
+        raise ArtefactError(f"{path} holds no list of certificates: it is damaged")
+    before = [Certificate.from_json(each) for each in stored]
+    known = next((each for each in before if replace(each, number=1) == certificate), None)
+    if known is not None:
+        return known
+    certificate = replace(certificate, number=len(before) + 1)
+    write_json(path, SEARCHES, 1, {"certificates": [*stored, certificate.as_json()]})
+    return certificate
 
 
 def scores_of(effects: Effects) -> Float[np.ndarray, " unit"]:
