@@ -58,13 +58,33 @@ def test_the_correlation_is_kept_with_the_store_and_not_measured_again(model, tm
     assert np.array_equal(again.dP, got.dP)
 
 
-def test_an_unfinished_shard_says_nothing_of_the_whole(model, tmp_path):
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16))
+def test_the_shard_that_finishes_the_store_says_how_well_it_ranks(model, dtype, tmp_path, monkeypatch):
+    """What a measurement in one piece says; the others, of a part that may rank otherwise, say nothing."""
+    units = model.units("neuron")[::-1]
+    call = (model, make_probe(), units, icp.Mask())
+    options = dict(dtype=dtype, store=tmp_path / "s", **QUIET)
+    whole = icp.measure(*call, dtype=dtype, **QUIET).header["rank_correlation"]
+    for shard in ("4/4", "2/4", "3/4", "1/4"):  # three chunks: the fourth has none
+        part = icp.measure(*call, shard=shard, **options)
+        assert len(part.units) < len(units) and part.header.get("rank_correlation") == (
+            whole if shard == "1/4" else None
+        )
+    assert whole["units"] == 64 and icp.Effects.load(tmp_path / "s").header["rank_correlation"] == whole
+    monkeypatch.setattr("icp.sweep.precision._compared", None)
+    assert icp.measure(*call, shard="4/4", **options).header["rank_correlation"] == whole
+
+
+def test_a_finished_store_without_its_correlation_gets_it(model, tmp_path, monkeypatch):
+    """As a kill between the last chunk and the comparison leaves it."""
     units = model.units("neuron")
     options = dict(dtype=torch.bfloat16, store=tmp_path / "s", **QUIET)
-    part = icp.measure(model, make_probe(), units, icp.Mask(), shard="1/2", **options)
-    assert "rank_correlation" not in part.header and 0 < len(part.units) < len(units)
-    whole = icp.measure(model, make_probe(), units, icp.Mask(), **options)
-    assert whole.header["rank_correlation"]["units"] == 64
+    with monkeypatch.context() as patched:
+        patched.setattr("icp.sweep.precision._compared", None)
+        with pytest.raises(TypeError):
+            icp.measure(model, make_probe(), units, icp.Mask(), **options)
+    got = icp.measure(model, make_probe(), units, icp.Mask(), shard="4/4", **options)
+    assert not got.units and got.header["rank_correlation"]["units"] == 64
 
 
 def test_the_same_dtype_needs_no_copy_and_another_kind_is_refused(model):
