@@ -23,7 +23,9 @@ class OneSentence(TyperGroup):
             typer.echo("icp: interrupted; finished work is kept, and the same command resumes", err=True)
             raise typer.Exit(130) from error
         except (MemoryError, RuntimeError) as error:
-            if not _ran_out(error):
+            from icp.sweep.plan import ran_out
+
+            if not ran_out(error):
                 raise
             typer.echo(
                 "icp: out of memory: take a smaller --memory or --batch-size, another --device, or a machine that has "
@@ -31,13 +33,6 @@ class OneSentence(TyperGroup):
                 err=True,
             )
             raise typer.Exit(1) from error
-
-
-def _ran_out(error: MemoryError | RuntimeError) -> bool:
-    """Whether memory ran out; on a CPU torch says so by a plain `RuntimeError`."""
-    from torch import OutOfMemoryError
-
-    return isinstance(error, MemoryError | OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 app = typer.Typer(cls=OneSentence, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

@@ -37,7 +37,8 @@ def test_an_exact_sweep_of_heads_and_neurons_is_fused(name, positions, calls):
     calls.clear()
     calls.watch(model.attention(0))
     whats = [icp.Mask("mean"), icp.Swap("counterpart")]
-    icp.measure(model, make_probe(), model.units("head", "neuron"), whats, positions=positions, progress=False)
+    options = dict(positions=positions, batch_size=8, progress=False)
+    icp.measure(model, make_probe(), model.units("head", "neuron"), whats, **options)
     assert calls["attention"] > 10 * len(model.blocks), "hardly more than the clean runs"
     assert calls["fused"] == calls["attention"] and calls["softmax"] == 0
 
