@@ -11,6 +11,9 @@ from icp.scores import towards_counterpart
 from icp.statistics import standard_error
 from icp.units import Unit
 
+WITHOUT_REFERENCE = ("swap:", "scale:", "mask:zero", "mask:resample")
+"""How the labels begin of interventions that put in no mean over reference texts."""
+
 
 @dataclass(frozen=True, eq=False)
 class Audit:
@@ -67,12 +70,13 @@ def audit(estimates: Effects, exact: Effects, intervention: str) -> Audit:
     """Compare the estimated and exact mean effects of one intervention, over the units that both hold.
 
     Where the exact effects are of some of the estimates' examples, the estimates' means are taken over the same ones.
-    Raises `ArtefactError` where the two are of different models or properties, or have no finite unit in common.
+    Raises `ArtefactError` where the two are of different models, properties, positions or, for a mean mask, reference
+    texts, or have no finite unit in common.
     """
+    told = () if intervention.startswith(WITHOUT_REFERENCE) else ("reference",)
     for key, mine, theirs in (
         ("weights", estimates.header["binding"]["weights"], exact.header["binding"]["weights"]),
-        ("property", estimates.header["property"], exact.header["property"]),
-        ("positions", estimates.header["positions"], exact.header["positions"]),
+        *((key, estimates.header[key], exact.header[key]) for key in ("property", "positions", *told)),
     ):
         if mine != theirs:
             raise ArtefactError(

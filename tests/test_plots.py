@@ -170,6 +170,21 @@ def test_an_audit_refuses_what_cannot_be_compared(change, message):
         audit(estimates(), icp.Effects(one.dP, one.clean, one.total, one.header | change), "swap:counterpart")
 
 
+def test_an_audit_of_a_mean_refuses_another_reference():
+    """A label does not say over what the mean is; a swap takes none, so that it is compared."""
+
+    def told(effects, label, reference):
+        header = effects.header | {"interventions": [label], "reference": reference}
+        return icp.Effects(effects.dP[:, :1], effects.clean, effects.total, header)
+
+    for label in ("mask:mean", "mask:mean per position", "Centred(by=2)"):
+        assert audit(told(estimates(), label, "one"), told(exact(), label, "one"), label).spearman > 0.9
+        with pytest.raises(icp.ArtefactError, match=r"another reference \(one\) than the exact effects \(None\)"):
+            audit(told(estimates(), label, "one"), told(exact(), label, None), label)
+    for label in ("swap:counterpart", "scale:0.5", "mask:zero", "mask:resample seed 0"):
+        assert audit(told(estimates(), label, "one"), told(exact(), label, None), label).spearman > 0.9
+
+
 def test_before_and_after_show_means_and_intervals():
     figure = plots.before_after({"pairs": evaluation()}, unit_of_P="logits")
     table = evaluation().table()
