@@ -22,6 +22,7 @@ from icp.sweep.plan import Layout, Plan, Positions, as_numpy, within_memory
 from icp.sweep.precision import measured_in
 from icp.sweep.ray import Ray, shared
 from icp.sweep.results import Results, Shard, header_of, stored
+from icp.sweep.store import Store
 from icp.sweep.topk import require_options, top_k
 from icp.units import Unit
 
@@ -68,7 +69,8 @@ def measure(
     measures the third of sixteen parts only, and returns its units (none, where there are more parts than chunks of 64
     units): processes on any machines may share one store. `runner=icp.Ray(...)` has a Ray cluster measure all of them.
     `batch_size` is rows a forward pass; `memory`, in bytes, is what the process (on a GPU: its memory there) should
-    stay below, by which the batch is chosen. `dtype=torch.bfloat16` measures on a copy of the model in bfloat16, and
+    stay below, by which the batch is chosen; the choice is kept in the store, for calls that share or resume it with
+    the same budget. `dtype=torch.bfloat16` measures on a copy of the model in bfloat16, and
     says how well that ranks: `header["rank_correlation"]` is Spearman's between S = mean |dP| of up to 64 units there
     and in the model's own dtype.
 
@@ -195,7 +197,6 @@ def _measure(
         with torch.no_grad():
             layout = Layout.of(model, tokens, padding_side)
             layout.where(positions)  # raises before anything is written
-            plan = Plan.of(model, layout, batch_size, memory, padding_side, gradient=method != "exact")
 
             def prepared(plan: Plan) -> tuple[Means | None, torch.Tensor, np.ndarray]:
                 means = None
@@ -208,7 +209,16 @@ def _measure(
                 clean = layout.clean(model, plan)
                 return means, clean, np.zeros(0) if gap else _total(model, probe, property, plan, clean)
 
-            (means, clean, total), plan = within_memory(plan, prepared)
+            def ready(noted: Plan | None):
+                gradient = method != "exact"
+                plan = Plan.of(model, layout, batch_size, memory, padding_side, gradient=gradient, noted=noted)
+                return within_memory(plan, prepared)
+
+            noted = _noted(store)
+            (means, clean, total), plan = ready(noted)
+            meanwhile = _noted(store)
+            if meanwhile != noted:  # another process has made the store
+                (means, clean, total), plan = ready(meanwhile)
         label = method.label if isinstance(method, Linear) else method
         names = [str(unit) for unit in order]
         header = header_of(model, probe, names, interventions, property, label, positions, reference, padding_side)
@@ -219,6 +229,11 @@ def _measure(
             measured = partial(_linear, method) if isinstance(method, Linear) else _exact
             measured(model, layout, clean, order, interventions, positions, means, plan, results, bar)
     return results.effects(units)
+
+
+def _noted(store: "str | Path | None") -> Plan | None:
+    """The plan by which a store was begun, if it is there and had a budget of memory."""
+    return Store.open(store).planned if store is not None and Path(store).exists() else None
 
 
 def _linear(method, model, layout, clean, units, interventions, positions, means, plan, results, bar) -> None:

@@ -7,6 +7,7 @@ written last. So processes may be killed at any moment, and several may write to
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ class Store:
         path = Path(path)
         if not path.exists():
             files: dict[str, Any] = {}
-            _created(files, header, dtype, plan.unit_chunk)
+            group = _created(files, header, dtype, plan.unit_chunk)
+            group.attrs["planned"] = None if plan.memory is None else asdict(plan)
             with new_folder(path) as work:
                 _write(work, files)
         store = cls.open(path)
@@ -115,6 +117,12 @@ class Store:
     def chunk(self) -> int:
         """How many units a chunk has."""
         return self.group["dP"].chunks[0]
+
+    @property
+    def planned(self) -> Plan | None:
+        """The plan that the process which made the store chose by a budget of memory."""
+        noted = self.group.attrs.get("planned")
+        return None if noted is None else Plan(**noted)
 
     @property
     def plans(self) -> list[str]:
