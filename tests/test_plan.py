@@ -489,6 +489,72 @@ def test_a_store_of_another_measurement_is_refused_naming_what_differs(model, me
     assert np.array_equal(np.sort(icp.Effects.load(path).dP, axis=0), np.sort(kept.dP, axis=0)), "the store was touched"
 
 
+@pytest.fixture
+def held(monkeypatch):
+    """What the process is said to hold, in bytes: set `held[0]`."""
+    bytes_held = [10**9]
+    monkeypatch.setattr("icp.sweep.plan.bytes_held", lambda device: bytes_held[0])
+    return bytes_held
+
+
+def planned_for(model, memory):
+    layout = Layout.of(model, make_probe().tokenize(model.tokenizer), "right")
+    return Plan.of(model, layout, memory=memory)
+
+
+@pytest.mark.parametrize("method", ("exact", "linear"))
+def test_a_budget_gives_every_process_on_a_store_the_same_plan(model, units, held, method, tmp_path):
+    """Though each holds another amount of memory at that moment, more or less."""
+    call = dict(method=method, memory=1e9 + 1e6, store=tmp_path / "effects", **QUIET)
+    icp.measure(model, make_probe(), units, WHATS, **call | {"shard": "1/3"})
+    noted = Store.open(tmp_path / "effects").planned
+    for more in (-500_000, 100_000):
+        held[0] = 10**9 + more
+        assert planned_for(model, call["memory"]).batch_size != noted.batch_size
+        icp.measure(model, make_probe(), units, WHATS, **call | {"shard": "2/3" if more < 0 else "3/3"})
+    assert plans(tmp_path / "effects") == [repr(noted)] == [repr(Plan(noted.batch_size))]
+    held[0] = 10**9
+    want = icp.measure(model, make_probe(), units, WHATS, **call | {"store": None})
+    assert np.array_equal(icp.Effects.load(tmp_path / "effects").dP, want.dP[[want.units.index(u) for u in units]])
+
+
+def test_a_noted_plan_is_left_where_it_does_not_fit_or_is_not_asked_for(model, units, held, tmp_path):
+    path = tmp_path / "effects"
+    call = dict(memory=1e9 + 1e6, store=path, **QUIET)
+    icp.measure(model, make_probe(), units, WHATS, **call, shard="1/3")
+    noted = Store.open(path).planned
+    held[0] = 10**9 + 700_000
+    icp.measure(model, make_probe(), units, WHATS, **call, shard="2/3")
+    own = planned_for(model, call["memory"])
+    assert 1 <= own.batch_size < noted.batch_size
+    held[0] = 10**9
+    icp.measure(model, make_probe(), units, WHATS, **call, batch_size=7, shard="3/3")
+    assert plans(path) == [repr(Plan(size)) for size in (noted.batch_size, own.batch_size, 7)]
+    icp.measure(model, make_probe(), units, WHATS, store=tmp_path / "other", batch_size=5, **QUIET)
+    assert Store.open(tmp_path / "other").planned is None
+
+
+def test_a_store_that_another_process_makes_meanwhile_gives_its_plan(model, units, held, tmp_path, monkeypatch):
+    """All shards of a sweep start at a time, before there is a store."""
+    path = tmp_path / "effects"
+    call = dict(memory=1e9 + 1e6, store=path, **QUIET)
+    begun, real = [], Layout.clean
+
+    def clean(self, model, plan):
+        if not begun:
+            begun.append(plan)
+            held[0] = 10**9 + 200_000
+            icp.measure(model, make_probe(), units, WHATS, **call, shard="2/3")
+            held[0] = 10**9
+        return real(self, model, plan)
+
+    monkeypatch.setattr(Layout, "clean", clean)
+    icp.measure(model, make_probe(), units, WHATS, **call, shard="1/3")
+    noted = Store.open(path).planned
+    assert noted.batch_size < planned_for(model, call["memory"]).batch_size
+    assert plans(path) == [repr(noted)]
+
+
 def test_a_plan_of_no_rows_is_refused(model):
     for rows in (-1, 0):
         with pytest.raises(icp.ProbeError, match=f"batch_size and unit_chunk are at least 1, got {rows} and 64"):

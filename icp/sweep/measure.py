@@ -24,6 +24,7 @@ from icp.sweep.plan import Layout, Plan, Positions, as_numpy, within_memory
 from icp.sweep.precision import measured_in
 from icp.sweep.ray import Ray, shared
 from icp.sweep.results import Results, Shard, header_of, stored
+from icp.sweep.store import Store
 from icp.sweep.topk import require_options, tokenized, top_k
 from icp.units import Unit
 
@@ -70,7 +71,8 @@ def measure(
     measures the third of sixteen parts only, and returns its units (none, where there are more parts than chunks of 64
     units): processes on any machines may share one store. `runner=icp.Ray(...)` has a Ray cluster measure all of them.
     `batch_size` is rows a forward pass; `memory`, in bytes, is what the process (on a GPU: its memory there) should
-    stay below, by which the batch is chosen. `dtype=torch.bfloat16` measures on a copy of the model in bfloat16, and
+    stay below, by which the batch is chosen; the choice is kept in the store, for calls that share or resume it with
+    the same budget. `dtype=torch.bfloat16` measures on a copy of the model in bfloat16, and
     says how well that ranks: `header["rank_correlation"]` is Spearman's between S = mean |dP| of up to 64 units there
     and in the model's own dtype.
 
@@ -205,7 +207,6 @@ def _measure(
             layout.where(positions)  # raises before anything is written
             if isinstance(method, Linear):
                 method.require(model, layout, interventions)
-            plan = Plan.of(model, layout, batch_size, memory, padding_side, gradient=method != "exact")
             exact_and_affine = method == "exact" and _all_affine(interventions)
             late = LateLayout.of_positions(model, tokens, positions) if exact_and_affine else None
 
@@ -224,7 +225,16 @@ def _measure(
                 total = np.zeros(0) if gap else _total(model, probe, property, plan, clean)
                 return means, clean, total, recorded
 
-            (means, clean, total, recorded), plan = within_memory(plan, prepared)
+            def ready(noted: Plan | None):
+                gradient = method != "exact"
+                plan = Plan.of(model, layout, batch_size, memory, padding_side, gradient=gradient, noted=noted)
+                return within_memory(plan, prepared)
+
+            noted = _noted(store)
+            (means, clean, total, recorded), plan = ready(noted)
+            meanwhile = _noted(store)
+            if meanwhile != noted:  # another process has made the store
+                (means, clean, total, recorded), plan = ready(meanwhile)
         label = method.label if isinstance(method, Linear) else method
         names = [str(unit) for unit in order]
         header = header_of(model, probe, names, interventions, layout, label, positions, reference, padding_side)
@@ -239,6 +249,11 @@ def _measure(
             else:
                 _exact(model, late or layout, clean, recorded, *given)
     return results.effects(units)
+
+
+def _noted(store: "str | Path | None") -> Plan | None:
+    """The plan by which a store was begun, if it is there and had a budget of memory."""
+    return Store.open(store).planned if store is not None and Path(store).exists() else None
 
 
 def _linear(method, model, layout, units, interventions, positions, means, plan, results, bar) -> None:

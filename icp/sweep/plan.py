@@ -34,7 +34,7 @@ class Plan:
 
     `static` fills the last pass of several up to the size of the others, as kernels that are compiled for one shape and
     CUDA graphs ask for. `read_rows` caps the edited versions of examples whose logits exist at a time: a pass over late
-    positions has more of them than `batch_size`.
+    positions has more of them than `batch_size`. `memory` is the budget that it was chosen by, if any.
 
     Effects agree between plans to rounding, and the same plan repeated gives the same bits.
     """
@@ -45,6 +45,7 @@ class Plan:
     capture_bytes: int = field(default=CAPTURE_BYTES, repr=False)
     static: bool = field(default=False, repr=False)
     read_rows: int | None = field(default=None, repr=False)
+    memory: float | None = field(default=None, repr=False)
 
     def __post_init__(self):
         if self.batch_size < 1 or self.unit_chunk < 1:
@@ -59,11 +60,14 @@ class Plan:
         memory: float | None = None,
         padding_side: str = "right",
         gradient: bool = False,
+        noted: "Plan | None" = None,
     ) -> "Plan":
         """1,024 tokens (on a GPU 16,384) and at most 256 MB of logits a forward pass; or `batch_size` rows.
 
         With `memory`, bytes that the process (on a GPU: its memory there) should stay below, a quarter of what is free
-        goes to clean values and at most half to a forward pass. Raises `IcpError` where not even one row fits.
+        goes to clean values and at most half to a forward pass. How much that is depends on the moment: `noted`, the
+        plan of another process with the same budget, is taken where it fits into what is free. Raises `IcpError` where
+        not even one row fits.
         """
         vocabulary = model.vocabulary_read(layout.tokens.property)
         by_tokens = TOKENS_A_PASS["cuda" if model.device.type == "cuda" else "cpu"] // layout.width
@@ -72,6 +76,11 @@ class Plan:
         if memory is not None:
             held, once, tokens, logits = bytes_held(model.device), *_bytes_of(model, layout, vocabulary, gradient)
             free = int(memory) - held
+            if noted is not None:
+                asked = once + noted.batch_size * tokens + noted.read_rows * logits + noted.capture_bytes
+                alike = noted.memory == memory and noted.padding_side == padding_side
+                if alike and batch_size is None and asked <= free:
+                    return noted
             fitting = (free // 2 - once) // (tokens + logits)
             if fitting < (batch_size or 1):
                 needed = 2 * (once + (tokens + logits) * (batch_size or 1))
@@ -85,7 +94,8 @@ class Plan:
             read = min(read, (free // 2 - once - rows * tokens) // logits)
         static = model.device.type == "cuda"
         return cls(
-            rows, padding_side=padding_side, capture_bytes=capture, static=static, read_rows=max(rows, read)
+            rows, padding_side=padding_side, capture_bytes=capture, static=static, read_rows=max(rows, read),
+            memory=None if batch_size is not None else memory,
         )  # fmt: skip
 
     def parts(self, rows: Int[Tensor, "row 2"], size: int) -> Iterator[tuple[Int[Tensor, "part 2"], int]]:

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ class Store:
         path = Path(path)
         if not path.exists():
             files: dict[str, Any] = {}
-            _created(files, header, dtype, plan.unit_chunk)
+            group = _created(files, header, dtype, plan.unit_chunk)
+            group.attrs["planned"] = None if plan.memory is None else asdict(plan)
             with new_folder(path) as work:
                 _write(work, files)
         store = cls.open(path)
@@ -118,6 +120,12 @@ class Store:
     def chunk(self) -> int:
         """How many units a chunk has."""
         return self.group["dP"].chunks[0]
+
+    @property
+    def planned(self) -> Plan | None:
+        """The plan that the process which made the store chose by a budget of memory."""
+        noted = self.group.attrs.get("planned")
+        return None if noted is None else Plan(**noted)
 
     @property
     def plans(self) -> list[str]:
