@@ -185,6 +185,7 @@ def test_the_report_of_a_folder_is_that_of_its_artefacts(tmp_path):
     parts["frontier"].save(tmp_path / "frontier.safetensors")
     parts["selection"].save(tmp_path / "selection.safetensors")
     parts["drivers"].save(tmp_path / "drivers.json")
+    parts["co_ablation"].save(tmp_path / "co-ablation.zarr")
     parts["evaluations"]["held-out pairs"].save(tmp_path / "evaluation-pairs.json")
     (tmp_path / "about.json").write_text(
         '{"title": "Told", "summary": ["All units were ranked."], "model_name": "m", "notes": ["One seed."], '
