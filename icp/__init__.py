@@ -2,6 +2,7 @@
 
 __version__ = "0.1.0"
 
+from icp.audit import controlled_spuriousness
 from icp.certificate import Certificate
 from icp.control_variate import ControlledMean, control_variate_mean
 from icp.drivers import Drivers, drivers
@@ -42,6 +43,6 @@ __all__ = [
     "LogLikelihood", "LogitDifference", "Mask", "Model", "ModelError", "NextTokenLoss", "NotFiniteError",
     "PairGap", "Probability", "Probe", "ProbeError", "Property", "PruneError", "Ray", "Report", "Scale", "Scores",
     "Selection", "SetEffects", "Swap", "TaskLoss", "Unit", "UnitError", "co_ablation", "control_variate_mean",
-    "damage", "drivers", "evaluate", "frontier", "indirect_effect", "load", "measure", "measure_sets", "prune",
-    "report", "selectivity", "spuriousness",
+    "controlled_spuriousness", "damage", "drivers", "evaluate", "frontier", "indirect_effect", "load", "measure",
+    "measure_sets", "prune", "report", "selectivity", "spuriousness",
 ]  # fmt: skip

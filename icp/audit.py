@@ -1,13 +1,14 @@
-"""What exact re-measuring said of first-order estimates."""
+"""What exact re-measuring said of first-order estimates, and what the two say together."""
 
 import json
 from dataclasses import dataclass
 
 import numpy as np
 
+from icp.control_variate import control_variate_mean
 from icp.effects import Effects
 from icp.errors import ArtefactError
-from icp.scores import towards_counterpart
+from icp.scores import Scores, ranked, towards_counterpart
 from icp.statistics import standard_error
 from icp.units import Unit
 
@@ -73,19 +74,7 @@ def audit(estimates: Effects, exact: Effects, intervention: str) -> Audit:
     Raises `ArtefactError` where the two are of different models, properties, positions or, for a mean mask, reference
     texts, or have no finite unit in common.
     """
-    told = () if intervention.startswith(WITHOUT_REFERENCE) else ("reference",)
-    for key, mine, theirs in (
-        ("weights", estimates.header["binding"]["weights"], exact.header["binding"]["weights"]),
-        *((key, estimates.header[key], exact.header[key]) for key in ("property", "positions", *told)),
-    ):
-        if mine != theirs:
-            raise ArtefactError(
-                f"the estimates are of another {key} ({mine}) than the exact effects ({theirs}): measure both alike"
-            )
-    place = {unit: row for row, unit in enumerate(estimates.header["units"])}
-    common = [row for row, unit in enumerate(exact.header["units"]) if unit in place]
-    if not common:
-        raise ArtefactError("no unit was both estimated and measured exactly: give effects that share units")
+    place, common = _shared_units(estimates, exact, [intervention])
     kept = _same_examples(estimates, exact)
     mine, _ = unit_means(estimates, intervention, kept)
     theirs, se = unit_means(exact, intervention)
@@ -108,6 +97,57 @@ def audit(estimates: Effects, exact: Effects, intervention: str) -> Audit:
         paired(exact),
         len(common) - len(here),
     )
+
+
+def controlled_spuriousness(exact: Effects, estimates: Effects) -> Scores:
+    """S(u) = E |dP| over all examples that were estimated, of the units measured exactly on a random sample of them.
+
+    Such a sample is `probe.take(count, seed)`. `S` and its standard error `se`, over the draw of the sample, are those
+    of `icp.control_variate_mean`, with mean |estimate| of the same units as control variate and the coefficient `beta`;
+    `S sample` is what the exact effects alone say. All interventions count alike, as in `icp.spuriousness`.
+
+    Raises `ArtefactError` where the two are not of the same model, property, positions, interventions or reference, or
+    where an example that was measured exactly was not estimated.
+    """
+    if estimates.interventions != exact.interventions:
+        raise ArtefactError(
+            f"the estimates are of {', '.join(estimates.interventions)}, the exact effects of "
+            f"{', '.join(exact.interventions)}: measure both alike"
+        )
+    place, common = _shared_units(estimates, exact, exact.interventions)
+    chosen = _same_examples(estimates, exact)
+    if chosen is None:
+        raise ArtefactError("some examples were measured exactly but not estimated: estimate the whole probe")
+    names = [exact.header["units"][row] for row in common]
+    sampled = np.abs(exact.dP[common].astype(float)).mean(1)
+    whole = np.abs(estimates.dP[[place[name] for name in names]].astype(float)).mean(1)
+    found = control_variate_mean(sampled, whole, chosen)
+    columns = {"S": found.mean, "se": found.standard_error, "S sample": sampled.mean(1), "beta": found.beta}
+    return ranked(names, columns, "S")
+
+
+def _shared_units(estimates: Effects, exact: Effects, interventions: list[str]) -> tuple[dict[str, int], list[int]]:
+    """Rows of the estimates by unit, and rows of the exact effects that were estimated too.
+
+    Raises `ArtefactError` where there are none, or where the two cannot be compared.
+    """
+    without = all(label.startswith(WITHOUT_REFERENCE) for label in interventions)
+    for key, mine, theirs in (
+        ("weights", estimates.header["binding"]["weights"], exact.header["binding"]["weights"]),
+        *(
+            (key, estimates.header[key], exact.header[key])
+            for key in ("property", "positions", *(() if without else ("reference",)))
+        ),
+    ):
+        if mine != theirs:
+            raise ArtefactError(
+                f"the estimates are of another {key} ({mine}) than the exact effects ({theirs}): measure both alike"
+            )
+    place = {unit: row for row, unit in enumerate(estimates.header["units"])}
+    common = [row for row, unit in enumerate(exact.header["units"]) if unit in place]
+    if not common:
+        raise ArtefactError("no unit was both estimated and measured exactly: give effects that share units")
+    return place, common
 
 
 def paired(effects: Effects) -> bool:

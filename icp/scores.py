@@ -70,7 +70,7 @@ def spuriousness(effects: Effects, weights: Weights = "uniform") -> Scores:
     columns = {"S": per_example.mean(1), "se": standard_error(per_example, effects.clusters)}
     for index, label in enumerate(effects.interventions):
         columns[f"S {label}"] = weighted[:, index].mean(1)
-    return _ranked(effects, columns, "S")
+    return ranked(effects.header["units"], columns, "S")
 
 
 def indirect_effect(effects: Effects, intervention: str = "swap:counterpart") -> Scores:
@@ -88,7 +88,7 @@ def indirect_effect(effects: Effects, intervention: str = "swap:counterpart") ->
         "se": standard_error(oriented, effects.clusters),
         "share": oriented.sum(1) / (whole or np.nan),
     }
-    return _ranked(effects, columns, "indirect_effect")
+    return ranked(effects.header["units"], columns, "indirect_effect")
 
 
 def towards_counterpart(effects: Effects, intervention: str) -> np.ndarray:
@@ -109,8 +109,11 @@ def damage(effects: Effects, intervention: str | None = None) -> Scores:
     if intervention is None and len(effects.interventions) > 1:
         raise IcpError(f"name the intervention whose damage is meant: one of {', '.join(effects.interventions)}")
     dP = effects.of(intervention or effects.interventions[0])
-    return _ranked(
-        effects, {"damage": dP.mean(1), "se": standard_error(dP, effects.clusters)}, "damage", ascending=True
+    return ranked(
+        effects.header["units"],
+        {"damage": dP.mean(1), "se": standard_error(dP, effects.clusters)},
+        "damage",
+        ascending=True,
     )
 
 
@@ -189,8 +192,9 @@ def _weights(effects: Effects, weights: Weights) -> np.ndarray:
     return (turned_wrong | more_biased).astype(effects.dP.dtype)
 
 
-def _ranked(effects: Effects, columns: dict[str, np.ndarray], by: str, ascending: bool = False) -> Scores:
+def ranked(units: list[str], columns: dict[str, np.ndarray], by: str, ascending: bool = False) -> Scores:
+    """A table of these columns [unit], sorted by one of them."""
     import pandas
 
-    table = pandas.DataFrame(columns, index=pandas.Index(effects.header["units"], name="unit"))
+    table = pandas.DataFrame(columns, index=pandas.Index(units, name="unit"))
     return Scores(table.sort_values(by, ascending=ascending, kind="stable"), by)

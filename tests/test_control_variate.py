@@ -4,6 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from artefacts import effects
 from helpers import BY_NAME, make_probe
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +45,53 @@ def test_with_a_given_coefficient_the_error_is_right_over_every_sample(size):
     ]
     variance = np.var([f.mean for f in found], axis=0)
     assert np.mean([f.standard_error**2 for f in found], axis=0) == pytest.approx(variance)
+
+
+def test_scores_over_all_examples_from_a_sample():
+    """By names: the sample's examples and units come in another order, and units that were not estimated are left out."""
+    truth, estimates = population(0.9)
+    units = [f"blocks.0.mlp.hook_post[{i}]" for i in range(3)]
+    signs = np.where(np.random.default_rng(2).random(truth.shape) < 0.5, -1, 1)
+    sample = [7, 3, 30, 12, 25]
+    about = {"units": units, "interventions": ["mask:zero"], "total": np.zeros(40)}
+    estimated = effects((signs * estimates)[:, None], **about, method="linear")
+    rows, more = [2, 0], "blocks.1.mlp.hook_post[0]"
+    exact = effects(
+        np.concatenate([(signs * truth)[rows][:, sample], np.ones((1, 5))])[:, None],
+        **about | {"units": [units[row] for row in rows] + [more], "total": np.zeros(5)}, examples=sample,
+    )  # fmt: skip
+    got = icp.controlled_spuriousness(exact, estimated)
+    want = icp.control_variate_mean(truth[rows][:, sample], estimates[rows], sample)
+    assert sorted(got.table.index) == sorted([units[2], units[0]])
+    assert got.table.loc[units[2], "S"] == pytest.approx(want.mean[0])
+    assert got.table.loc[units[0], ["S", "se", "beta", "S sample"]].tolist() == pytest.approx(
+        [want.mean[1], want.standard_error[1], want.beta[1], truth[0, sample].mean()]
+    )
+    assert got.table["S"].is_monotonic_decreasing
+    other = effects(estimated.dP[:, :, :20], **about | {"total": np.zeros(20)}, method="linear")
+    with pytest.raises(icp.ArtefactError, match="measured exactly but not estimated"):
+        icp.controlled_spuriousness(exact, other)
+    with pytest.raises(icp.ArtefactError, match="the estimates are of mask:mean, the exact effects of mask:zero"):
+        icp.controlled_spuriousness(exact, effects(estimated.dP, **about | {"interventions": ["mask:mean"]}))
+
+
+def test_a_sample_of_a_real_sweep_comes_nearer_with_estimates():
+    model = BY_NAME["llama"].model()
+    pairs = [
+        (f"The {age} nurse {verb}", f"The {age} doctor {verb}") for age in ("old", "late") for verb in ("said", "ran")
+    ]
+    probe = make_probe([*pairs, ("The nurse said that", "The doctor said that"), ("The nurse ran", "The doctor ran")])
+    units = model.units("neuron", layers=[2])
+    call = dict(interventions=icp.Mask("mean"), reference=probe, progress=False)
+    whole, estimated = (icp.measure(model, probe, units, method=method, **call) for method in ("exact", "linear"))
+    truth = icp.spuriousness(whole).table["S"]
+    errors = {"S": [], "S sample": []}
+    for seed in range(12):
+        part = icp.measure(model, probe.take(4, seed), units, **call)
+        found = icp.controlled_spuriousness(part, estimated).table
+        for column, values in errors.items():
+            values.append(float(((found[column] - truth) ** 2).mean()))
+    assert np.mean(errors["S"]) < 0.5 * np.mean(errors["S sample"])
 
 
 def test_the_regression_reduces_the_variance_as_theory_says_and_hardly_biases():
