@@ -48,7 +48,7 @@ def test_with_a_given_coefficient_the_error_is_right_over_every_sample(size):
 
 
 def test_scores_over_all_examples_from_a_sample():
-    """By names: the sample's examples and units come in another order, and units that were not estimated are left out."""
+    """By names: examples and units may come in another order, and units that were not estimated are left out."""
     truth, estimates = population(0.9)
     units = [f"blocks.0.mlp.hook_post[{i}]" for i in range(3)]
     signs = np.where(np.random.default_rng(2).random(truth.shape) < 0.5, -1, 1)
