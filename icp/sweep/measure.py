@@ -264,9 +264,11 @@ def _linear(method, model, layout, units, interventions, positions, means, plan,
         def estimated(plan: Plan, mine=mine, before=before) -> np.ndarray:
             dP = np.empty((len(mine), len(interventions), layout.examples), dtype=_numpy_dtype(model))
             bar.update(before - bar.n)
+            seen = 0
             for examples, values in linear_batches(model, layout, mine, interventions, positions, means, plan, method):
                 dP[:, :, examples.cpu().numpy()] = values
-                bar.update(len(mine) * len(examples) / layout.examples)
+                seen += len(examples)
+                bar.update(before + len(mine) * seen // layout.examples - bar.n)
             return dP
 
         dP, plan = within_memory(plan, estimated)
