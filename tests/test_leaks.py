@@ -216,6 +216,16 @@ def left_to_burn(model, operation, error):
     return False
 
 
+def test_the_pass_that_asks_what_blocks_return_is_hidden_from_hooks():
+    model, seen = BY_NAME["llama"].model(), []
+    handle = model.blocks[0].register_forward_hook(lambda module, args, output: seen.append(output))
+    assert model._tuple_output is False and not seen
+    model.logits(model.pad([[3, 4]]))
+    assert len(seen) == 1, "the hook is there again"
+    handle.remove()
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.module.modules())
+
+
 @pytest.mark.parametrize("error", (Broken, KeyboardInterrupt), ids=lambda e: e.__name__)
 @pytest.mark.parametrize("measure", (icp.measure, icp.measure_sets), ids=lambda f: f.__name__)
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,6 +9,7 @@ import torch
 from helpers import BY_NAME, make_probe, make_tokenizer, some_units
 
 import icp
+from icp.sweep import exact
 from icp.sweep.donors import Donors, Means
 from icp.sweep.plan import Layout, Plan, _bytes_of
 from icp.sweep.store import Store
@@ -310,6 +311,22 @@ def test_clean_values_that_do_not_fit_are_held_in_parts(model, units, most, posi
     assert np.abs(got.dP - want.dP).max() < 1e-12
     sizes = list(dict.fromkeys(size for _, _, size in asked))
     assert sizes == [16, 8, 4, 2, 1][: len(sizes)] and plans(tmp_path / "effects") == [repr(Plan(sizes[-1]))]
+
+
+def test_a_clean_run_that_cannot_be_recorded_is_made_without(model, units, monkeypatch, tmp_path):
+    """Smaller batches would not help there: the values are captured in parts afterwards."""
+    want = icp.measure(model, make_probe(), units, WHATS, **QUIET)
+    tried = []
+
+    class Full(exact.Recorder):
+        def recorded(self):
+            tried.append(len(self.columns))
+            raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(exact, "Recorder", Full)
+    got = icp.measure(model, make_probe(), units, WHATS, store=tmp_path / "effects", **QUIET)
+    assert len(tried) == 1 and plans(tmp_path / "effects") == want.header["plans"]
+    assert np.abs(got.dP - want.dP).max() < 1e-12
 
 
 def test_rows_that_do_not_fit_beside_the_clean_values_get_room(model, units, monkeypatch):
