@@ -23,7 +23,7 @@ class OneSentence(TyperGroup):
             typer.echo("icp: interrupted; finished work is kept, and the same command resumes", err=True)
             raise typer.Exit(130) from error
         except (MemoryError, RuntimeError) as error:
-            from icp.sweep.plan import ran_out
+            from icp.sweep.memory import ran_out
 
             if not ran_out(error):
                 raise

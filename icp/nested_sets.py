@@ -19,7 +19,8 @@ from icp.scores import Scores, budgets_of
 from icp.selection import Choice, hooked
 from icp.sweep.donors import Means, ReadsNothing, needed_sites
 from icp.sweep.joint import require_disjoint
-from icp.sweep.plan import Plan, clean_values, within_memory
+from icp.sweep.memory import within_memory
+from icp.sweep.plan import Plan, clean_values
 from icp.units import Unit
 
 

@@ -9,7 +9,8 @@ import torch
 from helpers import BY_NAME, make_probe, some_units
 
 import icp
-from icp.sweep.plan import Layout, Plan, bytes_held
+from icp.sweep.memory import bytes_held
+from icp.sweep.plan import Layout, Plan
 from icp.sweep.results import Shard
 from icp.sweep.store import Store
 

@@ -16,7 +16,8 @@ from icp.model import Model
 from icp.probes import Probe, Tokens
 from icp.sites import Site
 from icp.sweep.donors import ReadsNothing, needed_sites, run_capturing
-from icp.sweep.plan import Plan, within_memory
+from icp.sweep.memory import within_memory
+from icp.sweep.plan import Plan
 from icp.units import Unit
 
 

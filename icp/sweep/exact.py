@@ -19,7 +19,8 @@ from icp.model import Model
 from icp.sites import Site, columns_of
 from icp.sweep.begun import Begun
 from icp.sweep.donors import Donors, Means, Recorded, Recorder, donors_of
-from icp.sweep.plan import Layout, Plan, Positions, as_numpy, ran_out, too_large
+from icp.sweep.memory import ran_out, too_large
+from icp.sweep.plan import Layout, Plan, Positions, as_numpy
 from icp.units import Unit
 
 CHUNKS_A_CAPTURE = 16

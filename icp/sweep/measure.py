@@ -20,7 +20,8 @@ from icp.sweep.exact import clean_run, exact_chunks
 from icp.sweep.late import LateLayout
 from icp.sweep.lenders import require_lenders
 from icp.sweep.linear import Linear, linear_batches
-from icp.sweep.plan import Layout, Plan, Positions, as_numpy, within_memory
+from icp.sweep.memory import within_memory
+from icp.sweep.plan import Layout, Plan, Positions, as_numpy
 from icp.sweep.precision import measured_in
 from icp.sweep.ray import Ray, shared
 from icp.sweep.results import Results, Shard, header_of, stored

@@ -1,12 +1,9 @@
 """How a measurement is laid out: padding, rows a forward pass, and which logits its rows read."""
 
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +16,9 @@ from icp.hooks import Reads
 from icp.model import Model
 from icp.probes import Probe, Tokens
 from icp.properties import Bound, Property, require_single
+from icp.sweep.memory import bytes_held, within_memory
 
 Positions = str | tuple[int, int | None]
-T = TypeVar("T")
 TOKENS_A_PASS = {"cpu": 1024, "cuda": 16384}
 """On a CPU the values of so many tokens stay in its caches, while matrix products are near their full rate."""
 CAPTURE_BYTES = 1 << 30
@@ -115,20 +112,6 @@ class Plan:
         return max(1, min(self.batch_size, self.batch_size * than // width))
 
 
-def bytes_held(device: torch.device) -> int:
-    """What this process holds of the device's memory; on the CPU, its resident memory."""
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device)
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
 def _bytes_of(model: Model, layout: "Layout", vocabulary: int, gradient: bool) -> tuple[int, int, int]:
     """What a forward pass takes once, for the tokens of a row at its widest place, and for the logits of a row.
 
@@ -141,40 +124,6 @@ def _bytes_of(model: Model, layout: "Layout", vocabulary: int, gradient: bool) -
     precise = max(4, model.dtype.itemsize)
     once = vocabulary * d_model * precise if model.dtype.itemsize < precise else 0
     return once, tokens, 3 * max(1, layout.reads_per_row) * vocabulary * precise
-
-
-def ran_out(error: BaseException) -> bool:
-    """Whether memory ran out: on a GPU, in Python or numpy, or in PyTorch's allocator for CPUs.
-
-    That one raises a plain `RuntimeError`, as do the library of matrix products on a GPU and some other devices.
-    """
-    words = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
-
-
-def too_large(what: str, error: BaseException) -> IcpError:
-    """That `what` does not fit, in one sentence with what the allocator said."""
-    said = (str(error) or type(error).__name__).splitlines()[0]
-    return IcpError(
-        f"out of memory: {what} does not fit ({said}); give shorter texts, fewer units or a smaller dtype, or measure "
-        "where there is more memory"
-    )
-
-
-def within_memory(plan: Plan, attempt: Callable[[Plan], T]) -> tuple[T, Plan]:
-    """`attempt(plan)` and the plan that went through: the batch is halved as often as memory runs out.
-
-    Raises `IcpError` where not even one row fits.
-    """
-    while True:
-        try:
-            return attempt(plan), plan
-        except (MemoryError, RuntimeError) as error:
-            if not ran_out(error):
-                raise
-            if plan.batch_size == 1:
-                raise too_large("a forward pass of one row", error) from error
-        plan = plan.halved()
 
 
 @dataclass(frozen=True, eq=False)
