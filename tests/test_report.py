@@ -392,6 +392,9 @@ def test_what_a_search_proved_and_how_it_was_rounded_is_said():
     assert "rank correlation of 0.988 with those in float32 (Spearman)" in said
     found.header["rank_correlation"] = compared | {"spearman": float("nan")}
     assert "could not be compared with those in float32" in made(exact=found).sections["precision"]
+    del found.header["rank_correlation"]
+    said = made(exact=found).sections["precision"]
+    assert "exact: measured in bfloat16; how that ranks units was not compared with float32." in said
 
 
 def test_saved_it_is_the_page(tmp_path, html):

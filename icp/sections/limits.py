@@ -26,6 +26,9 @@ def rounded(measured: Mapping[str, Effects]) -> Section | None:
     for name, effects in measured.items():
         compared = effects.header.get("rank_correlation")
         if compared is None:
+            narrow = effects.header["dtype"].removeprefix("torch.")
+            if narrow in ("bfloat16", "float16"):
+                lines.append(f"{name}: measured in {narrow}; how that ranks units was not compared with float32.")
             continue
         own, other = (str(dtype).removeprefix("torch.") for dtype in (compared["against"], effects.header["dtype"]))
         rho = compared["spearman"]
