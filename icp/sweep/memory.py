@@ -13,6 +13,9 @@ from icp.errors import IcpError
 T = TypeVar("T")
 P = TypeVar("P", bound=Any)
 
+KEPT_BY_MALLOC = (32 << 20) - (1 << 16)
+"""Bytes: nearly the largest block by which glibc moves its thresholds."""
+
 
 def bytes_held(device: torch.device) -> int:
     """What this process holds of the device's memory; on the CPU, its resident memory."""
@@ -26,6 +29,16 @@ def bytes_held(device: torch.device) -> int:
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def keep_what_is_freed() -> None:
+    """Have the C library keep what one forward pass frees for the next one.
+
+    glibc gives freed memory back to the system, page by page, and takes it anew, page by page, where more than twice
+    the largest block that it ever mapped and freed is free. The values of a pass are more than that in a young process,
+    and a tenth of a sweep would go into pages. So a large block is mapped and freed, without being touched.
+    """
+    torch.empty(KEPT_BY_MALLOC, dtype=torch.uint8)
 
 
 def ran_out(error: BaseException) -> bool:
@@ -51,6 +64,7 @@ def within_memory(plan: P, attempt: Callable[[P], T]) -> tuple[T, P]:
 
     Raises `IcpError` where not even one row fits.
     """
+    keep_what_is_freed()
     while True:
         try:
             return attempt(plan), plan

@@ -19,7 +19,7 @@ from icp.properties import Bound, Property, require_single
 from icp.sweep.memory import bytes_held, within_memory
 
 Positions = str | tuple[int, int | None]
-TOKENS_A_PASS = {"cpu": 1024, "cuda": 16384}
+TOKENS_A_PASS = {"cpu": 1280, "cuda": 16384}
 """On a CPU the values of so many tokens stay in its caches, while matrix products are near their full rate."""
 CAPTURE_BYTES = 1 << 30
 LOGITS_A_PASS = 1 << 26
@@ -59,7 +59,7 @@ class Plan:
         gradient: bool = False,
         noted: "Plan | None" = None,
     ) -> "Plan":
-        """1,024 tokens (on a GPU 16,384) and at most 256 MB of logits a forward pass; or `batch_size` rows.
+        """1,280 tokens (on a GPU 16,384) and at most 256 MB of logits a forward pass; or `batch_size` rows.
 
         With `memory`, bytes that the process (on a GPU: its memory there) should stay below, a quarter of what is free
         goes to clean values and at most half to a forward pass. How much that is depends on the moment: `noted`, the
