@@ -9,11 +9,14 @@ from icp.drivers import Drivers, drivers
 from icp.effects import Effects
 from icp.errors import ArtefactError, IcpError, ModelError, NotFiniteError, ProbeError, PruneError, UnitError
 from icp.evaluate import Evaluation, evaluate
+from icp.finetune import finetune
 from icp.frontier import Frontier
 from icp.interventions import Affine, Intervention, Mask, Scale, Swap
+from icp.invariance import Invariance
 from icp.loading import load
 from icp.model import Model
 from icp.nested_sets import frontier
+from icp.pairs import FlippingPairs, PreservingPairs
 from icp.probes import Example, Probe
 from icp.properties import (
     ClassProbability,
@@ -30,6 +33,7 @@ from icp.prune import prune
 from icp.report import Report, report
 from icp.scores import Scores, damage, indirect_effect, selectivity, spuriousness
 from icp.selection import Choice, Selection
+from icp.step import Objective
 from icp.sweep.co_ablation import CoAblation, co_ablation
 from icp.sweep.joint import SetEffects, measure_sets
 from icp.sweep.linear import Linear
@@ -39,10 +43,11 @@ from icp.units import Unit
 
 __all__ = [
     "Affine", "ArtefactError", "Certificate", "Choice", "ClassProbability", "CoAblation", "ControlledMean",
-    "Drivers", "Effects", "ErrorRate", "Evaluation", "Example", "Frontier", "IcpError", "Intervention", "Linear",
-    "LogLikelihood", "LogitDifference", "Mask", "Model", "ModelError", "NextTokenLoss", "NotFiniteError",
-    "PairGap", "Probability", "Probe", "ProbeError", "Property", "PruneError", "Ray", "Report", "Scale", "Scores",
-    "Selection", "SetEffects", "Swap", "TaskLoss", "Unit", "UnitError", "co_ablation", "control_variate_mean",
-    "controlled_spuriousness", "damage", "drivers", "evaluate", "frontier", "indirect_effect", "load", "measure",
-    "measure_sets", "prune", "report", "selectivity", "spuriousness",
+    "Drivers", "Effects", "ErrorRate", "Evaluation", "Example", "FlippingPairs", "Frontier", "IcpError",
+    "Intervention", "Invariance", "Linear", "LogLikelihood", "LogitDifference", "Mask", "Model", "ModelError",
+    "NextTokenLoss", "NotFiniteError", "Objective", "PairGap", "PreservingPairs", "Probability", "Probe",
+    "ProbeError", "Property", "PruneError", "Ray", "Report", "Scale", "Scores", "Selection", "SetEffects", "Swap",
+    "TaskLoss", "Unit", "UnitError", "co_ablation", "control_variate_mean", "controlled_spuriousness", "damage",
+    "drivers", "evaluate", "finetune", "frontier", "indirect_effect", "load", "measure", "measure_sets", "prune",
+    "report", "selectivity", "spuriousness",
 ]  # fmt: skip

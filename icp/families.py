@@ -176,7 +176,7 @@ def outgoing(block: nn.Module, projection: Projection) -> tuple[Tensor, nn.Param
 
 
 def unwrap(module: nn.Module) -> nn.Module:
-    """The plain module behind a TransformerLens bridge component, or the module itself."""
-    while "_original_component" in module._modules:
-        module = module._modules["_original_component"]
+    """The plain module behind a TransformerLens bridge component or an adapter's layer, or the module itself."""
+    while inside := next((name for name in ("_original_component", "base_layer") if name in module._modules), None):
+        module = module._modules[inside]
     return module

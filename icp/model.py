@@ -50,6 +50,7 @@ class Model:
     kind: str
     name: str
     selection: Any = None
+    tuning: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what was found out about the live module: a copy of that would hold on to tensors of its own."""
@@ -104,7 +105,7 @@ class Model:
         parallel, n_heads = bool(family.parallel(config)), int(family.n_heads(config))
         n_key_heads = int(family.n_key_heads(config))
         embed = self.module.get_submodule(family.embed)
-        d_model = self._unembed_weights()[0].shape[1]
+        d_model = self.unembed_weights()[0].shape[1]
         sites = [Site(site_name("embed", None), None, embed, "output", d_model, 1, False)]
         for layer, block in enumerate(self.blocks):
             d_head = outgoing(block, family.attn_out)[0].shape[0] // n_heads
@@ -201,7 +202,7 @@ class Model:
         module = self.module.original_model if self.kind == "bridge" else self.module
         return module(**batch.arguments(), use_cache=False).logits
 
-    def _unembed_weights(self) -> tuple[Tensor, Tensor | None]:
+    def unembed_weights(self) -> tuple[Tensor, Tensor | None]:
         """[vocab, d_model] and the bias [vocab] or None."""
         module = unwrap(self.unembed)
         if hasattr(module, "W_U"):
@@ -210,7 +211,7 @@ class Model:
 
     def vocabulary_read(self, property: Any) -> int:
         """How many logits a position costs when this property reads it."""
-        return self._unembed_weights()[0].shape[0] if property.reads_whole_vocabulary else 1
+        return self.unembed_weights()[0].shape[0] if property.reads_whole_vocabulary else 1
 
     def logits(self, batch: Batch) -> Float[Tensor, "row pos vocab"]:
         """All logits, under whatever hooks are installed."""
@@ -241,7 +242,7 @@ class Model:
             if self._hooked_logits:
                 logits = self._forward(batch)[reads.rows, reads.positions]
                 return logits if reads.tokens is None else logits[:, reads.tokens]
-            with reading(self.unembed, *self._unembed_weights(), reads):
+            with reading(self.unembed, *self.unembed_weights(), reads):
                 return self._forward(batch)[:, 0]
 
     def attention(self, layer: int) -> nn.Module:
@@ -358,7 +359,7 @@ class Model:
     def _architecture(self) -> str:
         widest = self.sites[site_name("neuron", 0)]
         head = self.sites[site_name("head", 0)]
-        vocab, d_model = self._unembed_weights()[0].shape
+        vocab, d_model = self.unembed_weights()[0].shape
         heads = head.width // head.unit_width
         sizes = f"heads {heads}x{head.unit_width}, d_mlp {widest.width}, vocab {vocab}"
         return f"{self._model_type}, layers {len(self.blocks)}, d_model {d_model}, {sizes}"

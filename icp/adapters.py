@@ -1,0 +1,118 @@
+"""LoRA adapters (Hu et al. 2021) by peft: put on, kept off what was pruned, merged, saved."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from icp.errors import PruneError
+from icp.files import writing_folder
+from icp.model import Model
+from icp.units import Unit
+
+if TYPE_CHECKING:
+    import pandas
+    from peft import LoraConfig, PeftModel
+
+
+@dataclass(frozen=True, eq=False)
+class Tuning:
+    """How a model was fine-tuned: the adapters that were merged into it, and what was logged.
+
+    `history` has one mapping a logged step: `step`, `epoch`, `loss`, and its parts `task` and `penalty`.
+    """
+
+    config: Any
+    weights: dict[str, Tensor]
+    history: tuple[dict[str, float], ...]
+
+    def table(self) -> "pandas.DataFrame":
+        """The history, one row a logged step."""
+        import pandas
+
+        return pandas.DataFrame(self.history).set_index("step")
+
+    def save_pretrained(self, folder: "str | Path") -> Path:
+        """Write the adapters as peft does: `PeftModel.from_pretrained(base, folder)` loads them."""
+        from safetensors.torch import save_file
+
+        with writing_folder(folder, "adapter_config.json", '"peft_type"', ("README.md",)) as work:
+            self.config.save_pretrained(work)
+            save_file(self.weights, work / "adapter_model.safetensors", {"format": "pt"})
+        return Path(folder)
+
+
+def default_lora(model: Model) -> "LoraConfig":
+    """Rank 8 and alpha 16 on every linear layer of the blocks."""
+    from peft import LoraConfig
+
+    projection = model.blocks[0].get_submodule(model.family.mlp_out.module)
+    transposed = not isinstance(projection, nn.Linear)
+    return LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", fan_in_fan_out=transposed, task_type="CAUSAL_LM")
+
+
+def put_on(adapters: "PeftModel", weights: dict[str, Tensor]) -> None:
+    """Give the adapters these weights of theirs."""
+    from peft import set_peft_model_state_dict
+
+    set_peft_model_state_dict(adapters, weights)
+
+
+def adapted(module: nn.Module, config: "LoraConfig") -> "PeftModel":
+    """The module with new adapters on it."""
+    from peft import get_peft_model
+
+    return get_peft_model(module, config)
+
+
+def weights_of(adapters: "PeftModel") -> dict[str, Tensor]:
+    """The adapters' own weights, as peft saves them."""
+    from peft import get_peft_model_state_dict
+
+    return {name: value.detach().cpu().clone() for name, value in get_peft_model_state_dict(adapters).items()}
+
+
+def pruned_units(model: Model) -> list[Unit]:
+    """The units that were cut from the weights."""
+    return [] if model.selection is None else model.selection.role("prune")
+
+
+def keep_pruned(model: Model) -> None:
+    """Keep the adapters of `model`, whose module they are on, from writing what was cut back into the weights.
+
+    A projection's adapter multiplies A [rank, in] first: the columns of pruned units in A are set to 0 and get no
+    gradient, so that B A stays exactly 0 there. Raises `PruneError` where other weights of a projection are trained.
+    """
+    for unit in pruned_units(model):
+        projection = _projection(model, unit)
+        columns = list(model.site(unit).columns(unit)) if unit.layer is not None else []
+        for name, parameter in projection.named_parameters():
+            if not parameter.requires_grad or "lora_B" in name or name.endswith("bias"):
+                continue
+            if "lora_A" not in name or not columns:
+                raise PruneError(
+                    f"{unit} was pruned and would be trained back through {name}: leave it out of modules_to_save and "
+                    "of the adapters' targets"
+                )
+            with torch.no_grad():
+                parameter[:, columns] = 0
+            parameter.register_hook(lambda gradient, columns=columns: gradient.index_fill(
+                1, torch.tensor(columns, device=gradient.device), 0
+            ))  # fmt: skip
+
+
+def require_pruned(model: Model) -> None:
+    """Raise `PruneError` where a pruned unit's outgoing weights are not exactly zero."""
+    for unit in pruned_units(model):
+        site = model.site(unit)
+        if site.outgoing is not None and site.outgoing[list(site.columns(unit))].any():
+            raise PruneError(f"{unit} was pruned and has outgoing weights again: this is a fault of icp, report it")
+
+
+def _projection(model: Model, unit: Unit) -> nn.Module:
+    if unit.layer is None:
+        return model.module.get_submodule(model.family.embed)
+    site = model.site(unit)
+    return site.block.get_submodule(site.projection.module)

@@ -1,0 +1,114 @@
+"""`finetune`: LoRA through `transformers.Trainer`, minimising an objective, with or without the invariance."""
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from icp.adapters import Tuning, adapted, default_lora, keep_pruned, require_pruned, weights_of
+from icp.errors import ModelError
+from icp.invariance import Invariance
+from icp.model import Model
+from icp.pairs import Pairs
+from icp.probes import Probe
+from icp.rows import Rows
+from icp.runs import Run, provenance
+from icp.step import Objective
+from icp.weights import copied
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+ARGUMENTS = {
+    "per_device_train_batch_size": 8, "num_train_epochs": 2, "learning_rate": 5e-4, "lr_scheduler_type": "linear",
+    "warmup_steps": 0, "weight_decay": 0.0, "logging_steps": 10, "report_to": "none", "save_strategy": "epoch",
+    "save_total_limit": 2, "remove_unused_columns": False, "dataloader_pin_memory": False,
+}  # fmt: skip
+
+
+def finetune(
+    model: Model,
+    train: "Probe | Pairs",
+    *,
+    lora: "LoraConfig | None" = None,
+    objective: Objective | None = None,
+    invariance: Invariance | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    folder: "str | Path | None" = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Model:
+    """A copy of `model`, fine-tuned on labelled rows, with the adapters merged; `Model.tuning` says how it was made.
+
+    Rows with the same two or more answers are classified: the loss is the cross-entropy of the answers' logits after
+    the text. Rows with one answer each are completed: it is that of the answer's tokens, over the whole vocabulary.
+    Without more that is plain fine-tuning (ERM). `objective` replaces it or adds to it (`icp.baselines`), `invariance`
+    keeps the output as it is under interventions. What was pruned from `model` stays pruned.
+
+    `lora` is a `peft.LoraConfig` (default: rank 8, alpha 16, every linear layer of the blocks); `arguments` are those
+    of `transformers.TrainingArguments`. With `folder`, checkpoints are kept there, the same call resumes from the last,
+    and the adapters end up in `folder/adapter`. Start a script by `accelerate launch` to train on several GPUs.
+
+    Raises `ProbeError` naming the row that cannot be trained on, `ModelError` for a model that is not a plain
+    `transformers` one, `ArtefactError` for a folder of another run, `NotFiniteError` where the loss is not finite.
+    """
+    if model.kind != "transformers":
+        raise ModelError(f"a {model.kind} cannot be fine-tuned: load the same model with icp.load(<hub id>)")
+    from transformers import TrainingArguments
+
+    objective = Objective() if objective is None else objective
+    objectives = [objective] if invariance is None else [objective, invariance]
+    rows = Rows.of(model, train)
+    states = [objective.begin(model, rows) for objective in objectives]
+    config = default_lora(model) if lora is None else lora
+    options = ARGUMENTS | ({"save_strategy": "no"} if folder is None else {}) | dict(arguments or {})
+    with seeded(seed), TemporaryDirectory() if folder is None else nullcontext(folder) as place:
+        asked = TrainingArguments(
+            output_dir=str(place), seed=seed, disable_tqdm=True, use_cpu=model.device.type == "cpu", **options
+        )
+        adapters = adapted(copied(model.module), config)
+        carried = replace(model, module=adapters.base_model.model)
+        keep_pruned(carried)
+        if folder is None:
+            history = _trained(carried, adapters, rows, objectives, states, asked, progress)
+        else:
+            run = Run(Path(folder), provenance(model, rows, objectives, config, options, seed))
+            history = run.finished(adapters)
+            if history is None:
+                history = _trained(carried, adapters, rows, objectives, states, asked, progress)
+                run.finish(Tuning(config, weights_of(adapters), history))
+        tuning = Tuning(config, weights_of(adapters), history)
+        found = replace(model, module=adapters.merge_and_unload().eval(), tuning=tuning)
+    require_pruned(found)
+    return found
+
+
+def _trained(carried, adapters, rows, objectives, states, asked, progress) -> tuple[dict[str, float], ...]:
+    """Train the adapters, and say what was logged."""
+    from icp.trainer import ObjectiveTrainer
+
+    trainer = ObjectiveTrainer(carried, rows, objectives, states, progress, model=adapters, args=asked)
+    trainer.run()
+    return tuple(dict(entry) for entry in trainer.state.log_history if "loss" in entry)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers from `seed` inside; afterwards as if nothing had been drawn."""
+    python, numpy = random.getstate(), np.random.get_state()
+    cuda = list(range(torch.cuda.device_count()))
+    try:
+        with torch.random.fork_rng(devices=cuda):
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.manual_seed(seed)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

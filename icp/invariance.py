@@ -1,0 +1,198 @@
+"""The regulariser: the answer must not change when units through which a cue passes are intervened on.
+
+`weight * E_{x, I}[D(M(x), M(x | do(u = I(u) for u in F)))]`. The clean output is a detached target. What a swap puts in
+stays on the graph: detached, nothing that writes the cue would get a gradient, and the model would learn to lean on the
+cue through what was not swapped. Swapping all heads and neurons of pairs of equal length is label-preserving
+consistency, in loss and gradient.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from icp.divergence import OUTPUT, contrastive, cosine, js, kl, require_divergence
+from icp.errors import IcpError, UnitError
+from icp.interventions import CounterpartDonor, Intervention, MeanDonor, Swap, UnitDonor
+from icp.live import Edits, replaced, watched
+from icp.model import Model
+from icp.pairs import PreservingPairs
+from icp.selection import Selection
+from icp.sites import Site
+from icp.step import Objective, Step
+from icp.sweep.joint import require_disjoint
+from icp.units import Unit, site_name
+
+
+@dataclass(frozen=True)
+class Invariance(Objective):
+    """Keep the output as it is under interventions on `units`, all of them together.
+
+    `units` is a `Selection`, of which those with the role `regularise` are meant (all, where none has it), or a list.
+    At each step one of `interventions` is drawn, and `units_per_step` of the units, where that is given (1 is the mean
+    over single units). `divergence`: `kl` or `js` of the outputs, in nats; `cosine` or `contrastive` (InfoNCE over the
+    batch, at `temperature`) of the residual stream at `representation`, a hook point such as
+    `blocks.20.hook_resid_post` (default: the last), where an answer is read.
+
+    A swap with the counterpart needs one in every training row.
+    """
+
+    units: "Selection | Sequence[Unit | str]"
+    weight: float = 1.0
+    interventions: Intervention | Sequence[Intervention] = field(default_factory=lambda: (Swap("counterpart"),))
+    divergence: str = "kl"
+    units_per_step: int | None = None
+    representation: str | None = None
+    temperature: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self):
+        require_divergence(self.divergence)
+        given = self.interventions
+        whats = (given,) if isinstance(given, Intervention) else tuple(given)
+        object.__setattr__(self, "interventions", whats)
+        units = self.units
+        if isinstance(units, Selection):
+            units = units.role("regularise") or units.units
+        object.__setattr__(self, "units", tuple(Unit.parse(unit) for unit in units))
+        if not self.units or not whats:
+            raise UnitError("an invariance needs at least one unit and one intervention")
+        if not (math.isfinite(self.weight) and self.weight > 0 and self.temperature > 0):
+            raise IcpError(f"weight={self.weight} and temperature={self.temperature} have to be positive numbers")
+        if self.units_per_step is not None and not 1 <= self.units_per_step <= len(self.units):
+            raise IcpError(f"units_per_step={self.units_per_step} is not between 1 and the {len(self.units)} units")
+        if self.representation is not None and self.divergence in OUTPUT:
+            raise IcpError(f"representation={self.representation!r} goes with cosine or contrastive, not with "
+                           f"{self.divergence!r}")  # fmt: skip
+        for what in whats:
+            affine = what.as_affine()
+            donor = None if affine is None else affine.donor
+            if not (donor is None or isinstance(donor, CounterpartDonor | UnitDonor)
+                    or (isinstance(donor, MeanDonor) and not donor.per_position)):  # fmt: skip
+                raise IcpError(
+                    f"{what.label} cannot be trained with, only measured: use a mask by zero or the mean, a scale, or "
+                    "a swap with the counterpart or another unit"
+                )
+
+    def begin(self, model, rows):
+        require_disjoint(model, list(self.units))
+        for unit in self._lenders:
+            model.site(unit)
+        if self._swaps:
+            rows.require_pairs(PreservingPairs, "a swap with the counterpart")
+            rows.require_alignment()
+        self._place(model)
+        return {}
+
+    def watches(self, model):
+        names = {unit.site for unit in self._lenders}
+        if any(isinstance(_donor(what), MeanDonor) for what in self.interventions):
+            names |= {unit.site for unit in self.units}
+        places = [] if self.divergence in OUTPUT else [self._place(model)]
+        return [site for name, site in model.sites.items() if name in names or site in places]
+
+    def penalty(self, step):
+        """The divergence, times the weight."""
+        return self.weight * step.over_rows(self.divergences(step)).mean()
+
+    def divergences(self, step: Step) -> Float[Tensor, " read"]:
+        """How far what is read is from what it is under this step's intervention."""
+        random = np.random.default_rng([self.seed, step.number])
+        what = self.interventions[int(random.integers(len(self.interventions)))]
+        units = list(self.units)
+        if self.units_per_step is not None:
+            units = [units[i] for i in sorted(random.permutation(len(units))[: self.units_per_step])]
+        edits, place, seen = self._edits(step, units, what), self._place(step.model), {}
+        root = step.model.module
+        if self.divergence in OUTPUT:
+            with replaced(root, edits):
+                logits = step.run(step.batch, step.reads)
+            return {"kl": kl, "js": js}[self.divergence](step.logits.detach(), logits)
+        with replaced(root, edits), watched(root, [place], seen):
+            step.run(step.batch, step.reads)
+        at = step.reads.rows, step.reads.positions
+        clean, other = step.clean[place.name][at].detach(), seen[place.name][at]
+        return cosine(clean, other) if self.divergence == "cosine" else contrastive(clean, other, self.temperature)
+
+    def _edits(self, step: Step, units: list[Unit], what: Intervention) -> Edits:
+        """Each site of the units with what replaces its values."""
+        sites = {unit.site: step.model.site(unit) for unit in units}
+        affine = what.as_affine()
+        if affine is None:
+            return [(site, _custom(step, [u for u in units if u.site == name], site, what))
+                    for name, site in sites.items()]  # fmt: skip
+        lent: dict[str, Tensor] = {}
+        if isinstance(affine.donor, CounterpartDonor):
+            with watched(step.model.module, list(sites.values()), lent):
+                step.run(step.counterparts.batch, step.counterparts.reads(step.reads))
+            lent = {name: step.counterparts.aligned(values) for name, values in lent.items()}
+        edits = []
+        for name, site in sites.items():
+            mine = [unit for unit in units if unit.site == name]
+            columns = torch.tensor([c for unit in mine for c in site.columns(unit)], device=step.model.device)
+            match affine.donor:
+                case None:
+                    shift = None
+                case CounterpartDonor():
+                    shift = lent[name][:, :, columns]
+                case MeanDonor():
+                    mask, clean = step.batch.mask[:, :, None], step.clean[name].detach()
+                    shift = torch.where(mask, clean, 0).sum((0, 1))[columns] / mask.sum()
+                case UnitDonor(unit=unit):
+                    theirs = list(step.model.site(unit).columns(unit))
+                    shift = step.clean[unit.site][:, :, theirs].repeat(1, 1, len(mine))
+            edits.append((site, _affine(step, columns, affine.alpha, shift)))
+        return edits
+
+    def _place(self, model: Model) -> Site:
+        name = self.representation or site_name("resid", len(model.blocks) - 1)
+        if name not in model.sites or not model.sites[name].on_residual:
+            raise UnitError(
+                f"no residual stream {name!r} in {model.name}: it has {site_name('resid', 0)} to "
+                f"{site_name('resid', len(model.blocks) - 1)}"
+            )
+        return model.sites[name]
+
+    @property
+    def _swaps(self) -> bool:
+        return any(isinstance(_donor(what), CounterpartDonor) for what in self.interventions)
+
+    @property
+    def _lenders(self) -> list[Unit]:
+        donors = map(_donor, self.interventions)
+        return [donor.unit for donor in donors if isinstance(donor, UnitDonor)]
+
+
+def _donor(what: Intervention):
+    return None if what.as_affine() is None else what.as_affine().donor
+
+
+def _affine(step: Step, columns: Tensor, alpha: float, shift: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """`a -> alpha * a + shift` of some columns, where there is a token."""
+    mask = step.batch.mask[:, :, None]
+
+    def edit(values):
+        old = values[:, :, columns]
+        new = shift if alpha == 0 else alpha * old + (0 if shift is None else shift)
+        new = torch.zeros_like(old) if new is None else new.to(old.dtype).expand_as(old)
+        return values.index_copy(2, columns, torch.where(mask, new, old))
+
+    return edit
+
+
+def _custom(step: Step, units: list[Unit], site: Site, what: Intervention) -> Callable[[Tensor], Tensor]:
+    """A user's own intervention, one unit at a time."""
+    mask = step.batch.mask
+
+    def edit(values):
+        for unit in units:
+            columns = torch.tensor(list(site.columns(unit)), device=values.device)
+            old = values[:, :, columns]
+            values = values.index_copy(2, columns, torch.where(mask[:, :, None], what.replace(old, mask), old))
+        return values
+
+    return edit

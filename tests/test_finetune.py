@@ -1,0 +1,230 @@
+"""Fine-tuning: what is trained, what is kept, what is refused, and that a killed run comes to the same end."""
+
+import dataclasses
+import random
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers import BY_NAME, CASES, EQUAL_PAIRS, bridged, make_tokenizer
+from peft import LoraConfig, PeftModel
+from transformers import AutoModelForCausalLM
+
+import icp
+from icp.finetune import seeded
+from icp.step import Objective
+
+ANSWERS = (" she", " he")
+FAST = {"num_train_epochs": 2, "per_device_train_batch_size": 2, "learning_rate": 1e-2, "logging_steps": 1}
+QUIET = {"arguments": FAST, "progress": False}
+
+
+def rows(count=6):
+    examples = []
+    for number in range(count):
+        x, other = EQUAL_PAIRS[number % len(EQUAL_PAIRS)]
+        if number % 2:
+            x, other = other, x
+        examples.append(icp.Example(x, other, ANSWERS, label=number % 2, group=("a", "b")[number % 2]))
+    return icp.Probe(tuple(examples))
+
+
+def completions(count=4):
+    texts = ("The nurse said that", "The old carpenter", "It was late and", "The doctor")
+    return icp.Probe(tuple(icp.Example(text, answers=(" she went home",)) for text in texts[:count]))
+
+
+def losses(model):
+    return [entry["loss"] for entry in model.tuning.history]
+
+
+def logits(module, text="The old nurse said"):
+    with torch.no_grad():
+        return module(torch.tensor([make_tokenizer()(text)["input_ids"]])).logits
+
+
+@pytest.mark.parametrize("train", (rows(), completions()), ids=("label words", "completions"))
+@pytest.mark.parametrize("name", [case.name for case in CASES])
+def test_the_loss_falls_and_the_original_stays(name, train):
+    model = BY_NAME[name].model(torch.float32)
+    before = {key: value.clone() for key, value in model.module.state_dict().items()}
+    tuned = icp.finetune(model, train, arguments=FAST | {"num_train_epochs": 6}, progress=False)
+    assert np.mean(losses(tuned)[-3:]) < 0.7 * np.mean(losses(tuned)[:3])
+    after = model.module.state_dict()
+    assert list(after) == list(before) == list(tuned.module.state_dict())
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert not torch.equal(logits(tuned.module), logits(model.module))
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in tuned.module.modules())
+
+
+def test_the_loss_of_label_words_is_the_cross_entropy_among_them():
+    model = BY_NAME["llama"].model(torch.float32)
+    first = losses(icp.finetune(model, rows(2), arguments=FAST | {"max_steps": 1}, progress=False))[0]
+    expected = icp.measure_sets(model, rows(2), [[]], icp.Mask("zero"), property=icp.TaskLoss(among_answers=True),
+                                progress=False).clean.mean()  # fmt: skip
+    assert first == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loss_of_a_completion_is_the_mean_over_its_tokens():
+    model = BY_NAME["llama"].model(torch.float32)
+    first = losses(icp.finetune(model, completions(2), arguments=FAST | {"max_steps": 1}, progress=False))[0]
+    likelihood = icp.measure_sets(model, completions(2), [[]], icp.Mask("zero"), property=icp.LogLikelihood(),
+                                  progress=False).clean  # fmt: skip
+    assert first == pytest.approx(-likelihood.mean() / 3, rel=1e-5)
+
+
+def test_the_same_seed_gives_the_same_bits_and_draws_nothing_from_the_caller():
+    model = BY_NAME["llama"].model(torch.float32)
+    states = np.random.get_state()[1].copy(), torch.get_rng_state()
+    first, second, other = (icp.finetune(model, rows(), seed=seed, **QUIET) for seed in (0, 0, 1))
+    assert losses(first) == losses(second) != losses(other)
+    assert all(torch.equal(a, b) for a, b in zip(first.module.parameters(), second.module.parameters()))
+    assert (np.random.get_state()[1] == states[0]).all() and torch.equal(torch.get_rng_state(), states[1])
+    python = random.getstate()
+    with seeded(3):
+        drawn = random.random()
+    assert random.getstate() == python and drawn == random.Random(3).random()
+
+
+@pytest.mark.parametrize("name", ("llama", "gpt2"))
+def test_adapters_and_merged_model_load_in_peft_and_transformers(name, tmp_path):
+    model = BY_NAME[name].model(torch.float32)
+    tuned = icp.finetune(model, rows(), **QUIET)
+    tuned.tuning.save_pretrained(tmp_path / "adapter")
+    tuned.save_pretrained(tmp_path / "merged")
+    unmerged = PeftModel.from_pretrained(BY_NAME[name].module(torch.float32), tmp_path / "adapter").eval()
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+    assert torch.allclose(logits(unmerged), logits(tuned.module), atol=1e-4)
+    assert torch.equal(logits(merged), logits(tuned.module))
+    assert not torch.allclose(logits(merged), logits(model.module), atol=1e-2)
+
+
+@pytest.mark.parametrize("how", ("prune", "mean"))
+@pytest.mark.parametrize("name", ("llama", "gpt2", "gpt_neox"))
+def test_what_was_pruned_stays_pruned(name, how):
+    model = BY_NAME[name].model(torch.float32)
+    units = [model.units("head")[1], *model.units("neuron")[3:9], model.units("value")[5 * 8 + 1]]
+    selection = icp.Selection.of(model, units)
+    if how == "mean":
+        width = {unit: len(model.site(unit).columns(unit)) for unit in units}
+        choices = tuple(icp.Choice(unit, "prune", 0.0, (0.5,) * width[unit]) for unit in units)
+        selection = dataclasses.replace(selection, choices=choices)
+    pruned = icp.prune(model, selection)
+    tuned = icp.finetune(pruned, rows(), **QUIET)
+    for unit in units:
+        site = tuned.site(unit)
+        assert not site.outgoing[list(site.columns(unit))].any()
+    other = tuned.site(model.units("neuron")[0])
+    assert not torch.equal(other.outgoing, pruned.site(model.units("neuron")[0]).outgoing), "the rest is trained"
+    assert tuned.selection == pruned.selection
+
+
+def test_without_the_guard_a_pruned_unit_would_come_back(monkeypatch):
+    model = BY_NAME["llama"].model(torch.float32)
+    pruned = icp.prune(model, icp.Selection.of(model, model.units("neuron")[3:9]))
+    monkeypatch.setattr(sys.modules["icp.finetune"], "keep_pruned", lambda model: None)
+    with pytest.raises(icp.PruneError, match="outgoing weights again"):
+        icp.finetune(pruned, rows(), **QUIET)
+
+
+class Stop(Exception):
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class Dying(Objective):
+    """Plain, with a state that counts; dies where the class says so."""
+
+    label = "dying"
+
+    def begin(self, model, rows):
+        return {"seen": torch.zeros(1)}
+
+    def penalty(self, step):
+        step.state["seen"] += 1
+        if step.number == Dying.at:
+            raise Stop
+        return step.state["seen"].sum() * 1e-3
+
+
+@pytest.mark.parametrize("regularised", (False, True))
+def test_a_killed_run_comes_to_the_same_end(tmp_path, regularised):
+    model = BY_NAME["llama"].model(torch.float32)
+    lora = LoraConfig(r=4, target_modules="all-linear", lora_dropout=0.2, task_type="CAUSAL_LM")
+    options = QUIET | {"lora": lora, "objective": Dying()}
+    if regularised:
+        options["invariance"] = icp.Invariance(model.units("head"), units_per_step=3)
+    Dying.at = None
+    whole = icp.finetune(model, rows(), folder=tmp_path / "whole", **options)
+    Dying.at = 4
+    with pytest.raises(Stop):
+        icp.finetune(model, rows(), folder=tmp_path / "killed", **options)
+    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == ["asked.json", "checkpoint-3"]
+    Dying.at = None
+    resumed = icp.finetune(model, rows(), folder=tmp_path / "killed", **options)
+    assert losses(resumed) == losses(whole)
+    assert all(torch.equal(a, b) for a, b in zip(whole.module.parameters(), resumed.module.parameters()))
+    Dying.at = 0
+    again = icp.finetune(model, rows(), folder=tmp_path / "killed", **options)
+    assert again.tuning.history == resumed.tuning.history
+    assert all(torch.equal(a, b) for a, b in zip(again.module.parameters(), resumed.module.parameters()))
+    with pytest.raises(icp.ArtefactError, match="was begun with seed 0, this call has 1"):
+        icp.finetune(model, rows(), folder=tmp_path / "killed", seed=1, **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Diverging(Objective):
+    def penalty(self, step):
+        return step.logits.sum() * (float("nan") if step.number == 4 else 0.0)
+
+
+def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_checkpoint(tmp_path):
+    model = BY_NAME["llama"].model(torch.float32)
+    with pytest.raises(icp.NotFiniteError, match=r"the loss is nan at step 5 .*penalty nan"):
+        icp.finetune(model, rows(), objective=Diverging(), folder=tmp_path, **QUIET)
+    assert (tmp_path / "checkpoint-3" / "adapter_model.safetensors").is_file()
+    assert not (tmp_path / "adapter").exists()
+
+
+def changed(**change):
+    examples = list(rows().examples)
+    examples[3] = dataclasses.replace(examples[3], **change)
+    return icp.Probe(tuple(examples))
+
+
+ONE_CLASS = icp.Probe(tuple(dataclasses.replace(example, label=1) for example in rows().examples))
+LONG = tuple(dataclasses.replace(example, answers=(" she", " went home")) for example in rows().examples)
+
+
+@pytest.mark.parametrize(
+    ("train", "says"),
+    (
+        (changed(label=None), "row 3 .* has no label"),
+        (changed(answers=(" he", " she")), "row 3 .* has the answers .* and row 0"),
+        (changed(answers=(" he",), label=0), "row 3 .* has the answers"),
+        (icp.Probe.from_texts(["The nurse said"]), "has no answer"),
+        (ONE_CLASS, r"all 6 rows have the label 1 \(' he'\)"),
+        (icp.Probe(LONG), "is 2 tokens"),
+        (changed(text="The nurse " * 40, counterpart=None), "has 81 tokens, .* reads at most 64"),
+    ),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_rows_that_cannot_be_trained_on_are_refused_before_anything_is_written(train, says, tmp_path):
+    with pytest.raises(icp.ProbeError, match=says):
+        icp.finetune(BY_NAME["llama"].model(torch.float32), train, folder=tmp_path / "run", **QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bridge_is_refused_and_told_what_to_load():
+    model = icp.load(bridged(BY_NAME["llama"].module(), make_tokenizer()))
+    with pytest.raises(icp.ModelError, match=r"a bridge cannot be fine-tuned: .*icp.load\(<hub id>\)"):
+        icp.finetune(model, rows(), **QUIET)
+
+
+def test_weights_that_would_bring_a_pruned_unit_back_are_refused():
+    model = BY_NAME["llama"].model(torch.float32)
+    pruned = icp.prune(model, icp.Selection.of(model, ["blocks.1.mlp.hook_post[4]"]))
+    lora = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["down_proj"], task_type="CAUSAL_LM")
+    with pytest.raises(icp.PruneError, match=r"would be trained back through modules_to_save"):
+        icp.finetune(pruned, rows(), lora=lora, **QUIET)
