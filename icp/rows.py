@@ -87,46 +87,69 @@ class Rows:
                 )
 
     def counterparts(self, model: Model, rows: list[int]) -> "Counterparts":
+        """The counterparts of these rows, which all have one."""
         batch = model.pad([self.tokens.counterparts[row] for row in rows])
         width = max(len(self.tokens.inputs[row]) for row in rows)
         partners = torch.zeros(len(rows), width, dtype=torch.long)
         for place, row in enumerate(rows):
             positions = self.tokens.alignments[row].positions
-            partners[place, : len(positions)] = torch.tensor(positions)
-        return Counterparts(batch, partners.to(model.device))
+            partners[place, : len(positions)] = torch.tensor(positions, dtype=torch.long)
+        longer = [len(self.tokens.counterparts[row]) - len(self.tokens.inputs[row]) for row in rows]
+        return Counterparts(batch, torch.tensor(longer, device=model.device), partners.to(model.device))
 
-    @cached_property
-    def groups(self) -> Int[Tensor, " row"]:
-        """The number of each row's (label, group), in sorted order; raises `ProbeError` for a row without a group."""
+    def require_cells(self, what: str) -> None:
+        """Raise `ProbeError` where `what` cannot tell labels and cues apart, or a label never goes with some cue."""
+        if not self.classified:
+            raise ProbeError(f"{what} needs labels to tell apart, and these rows have one answer each, to complete")
         for row, example in enumerate(self.probe.examples):
             if example.group is None:
-                raise ProbeError(f"row {row} ({example.text!r}) has no group: this method compares groups")
-        cells = [(example.label, example.group) for example in self.probe.examples]
-        number = {cell: place for place, cell in enumerate(sorted(set(cells)))}
-        return torch.tensor([number[cell] for cell in cells])
+                raise ProbeError(f"row {row} ({example.text!r}) has no group: {what} needs the cue's value there")
+        cells = {(example.label, example.group) for example in self.probe.examples}
+        labels, cues = ({cell[part] for cell in cells} for part in (0, 1))
+        if len(cues) == 1:
+            raise ProbeError(f"all rows have the group {cues.pop()!r}: {what} needs two or more values of the cue")
+        for cell in ((label, cue) for label in sorted(labels) for cue in sorted(cues)):
+            if cell not in cells:
+                raise ProbeError(
+                    f"no row has the label {cell[0]} and the group {cell[1]!r}: {what} needs rows of every such group"
+                )
 
     @property
     def labels(self) -> Int[Tensor, " row"]:
-        """The label of each classified row; raises `ProbeError` where rows are completed."""
-        if not self.classified:
-            raise ProbeError("these rows have one answer each, to complete: this method needs labels to tell apart")
+        """The label of each row; they are classified."""
         return self.targets
+
+    @cached_property
+    def cues(self) -> Int[Tensor, " row"]:
+        """The number of each row's group, in sorted order: which value its cue has."""
+        return _numbered([example.group for example in self.probe.examples])
+
+    @cached_property
+    def groups(self) -> Int[Tensor, " row"]:
+        """The number of each row's (label, group), in sorted order."""
+        return _numbered([(example.label, example.group) for example in self.probe.examples])
 
 
 @dataclass(frozen=True, eq=False)
 class Counterparts:
-    """A batch of counterparts, and for each position of a row its partner's position in the counterpart."""
+    """A batch of counterparts: by how many tokens each is longer than its row, and each position's partner there."""
 
     batch: Batch
+    longer: Int[Tensor, " row"]
     partners: Int[Tensor, "row pos"]
 
     def reads(self, reads: Reads) -> Reads:
-        """The same of the counterparts as `reads` names of the rows."""
-        return Reads(reads.rows, self.partners[reads.rows, reads.positions], reads.tokens)
+        """The same of the counterparts as `reads` names of the rows, counted from their ends, which are alike."""
+        return Reads(reads.rows, reads.positions + self.longer[reads.rows], reads.tokens)
 
     def aligned(self, values: Float[Tensor, "row other width"]) -> Float[Tensor, "row pos width"]:
         """The counterparts' values at the partners of the rows' positions."""
         return values.gather(1, self.partners[:, :, None].expand(-1, -1, values.shape[2]))
+
+
+def _numbered(values: list) -> Int[Tensor, " row"]:
+    number = {value: place for place, value in enumerate(sorted(set(values)))}
+    return torch.tensor([number[value] for value in values])
 
 
 def _require_alike(probe: Probe, classified: bool) -> None:

@@ -19,10 +19,11 @@ from icp.sites import Site
 class Step:
     """One batch of training rows, and what the model makes of it.
 
-    `logits` [read, token] are on the graph, and `targets` [read] the columns that are right. `clean` holds the values
-    [row, pos, width] of the sites that the objective watches, on the graph too. `index` are the rows' numbers in the
-    training set, `number` that of the step. `run(batch, reads)` is another run, with the dropout that this step had,
-    under whatever hooks are installed. `state` is the objective's own, which it may change.
+    `logits` [read, token] are on the graph, and `targets` [read] the columns that are right; of rows that are
+    classified, one read each, with a column an answer. `clean` holds the values [row, pos, width] of the sites that the
+    objective watches, on the graph too. `index` are the rows' numbers in the training set, `number` that of the step.
+    `run(batch, reads)` is another run, with the dropout that this step had, under whatever hooks are installed. `state`
+    is the objective's own, which it may change.
     """
 
     number: int
