@@ -14,6 +14,8 @@ from icp.units import Unit
 
 WITHOUT_REFERENCE = ("swap:", "scale:", "mask:zero", "mask:resample")
 """How the labels begin of interventions that put in no mean over reference texts."""
+OF_OTHER_EXAMPLES = ("mask:resample", "swap:example")
+"""Those that put in what other examples of the probe have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,7 @@ def audit(estimates: Effects, exact: Effects, intervention: str) -> Audit:
 
     Where the exact effects are of some of the estimates' examples, the estimates' means are taken over the same ones.
     Raises `ArtefactError` where the two are of different models, properties, positions or, for a mean mask, reference
-    texts, or have no finite unit in common.
+    texts, where what is put in depends on the examples and these differ, or where no finite unit is in common.
     """
     place, common = _shared_units(estimates, exact, [intervention])
     kept = _same_examples(estimates, exact)
@@ -133,16 +135,25 @@ def _shared_units(estimates: Effects, exact: Effects, interventions: list[str]) 
     """
     without = all(label.startswith(WITHOUT_REFERENCE) for label in interventions)
     for key, mine, theirs in (
-        ("weights", estimates.header["binding"]["weights"], exact.header["binding"]["weights"]),
+        *((key, estimates.header["binding"][key], exact.header["binding"][key]) for key in ("weights", "tokenizer")),
         *(
-            (key, estimates.header[key], exact.header[key])
-            for key in ("property", "positions", *(() if without else ("reference",)))
+            (key, estimates.header.get(key), exact.header.get(key))
+            for key in ("config", "buffers", "property", "positions", *(() if without else ("reference",)))
         ),
     ):
         if mine != theirs:
             raise ArtefactError(
                 f"the estimates are of another {key} ({mine}) than the exact effects ({theirs}): measure both alike"
             )
+    if estimates.header["examples"] != exact.header["examples"]:
+        for label in interventions:
+            own_mean = not label.startswith(WITHOUT_REFERENCE) and exact.header["reference"] is None
+            if own_mean or label.startswith(OF_OTHER_EXAMPLES):
+                way_out = "give both the same reference=" if own_mean else "measure both on the same probe"
+                raise ArtefactError(
+                    f"{label} puts in what the probe's own examples have, and the estimates are of other examples than "
+                    f"the exact effects: {way_out}"
+                )
     place = {unit: row for row, unit in enumerate(estimates.header["units"])}
     common = [row for row, unit in enumerate(exact.header["units"]) if unit in place]
     if not common:
@@ -166,10 +177,20 @@ def unit_means(effects: Effects, intervention: str, examples: list[int] | None =
 
 
 def _same_examples(estimates: Effects, exact: Effects) -> list[int] | None:
-    """Where the examples of the exact effects are among those of the estimates; None where some are not."""
-    place = {json.dumps(example, sort_keys=True): i for i, example in enumerate(estimates.header["examples"])}
-    found = [place.get(json.dumps(example, sort_keys=True)) for example in exact.header["examples"]]
-    return None if None in found else found
+    """Where the examples of the exact effects are among those of the estimates, each at a place of its own.
+
+    None where some are not.
+    """
+    places: dict[str, list[int]] = {}
+    for place, example in reversed(list(enumerate(estimates.header["examples"]))):
+        places.setdefault(json.dumps(example, sort_keys=True), []).append(place)
+    found = []
+    for example in exact.header["examples"]:
+        mine = places.get(json.dumps(example, sort_keys=True))
+        if not mine:
+            return None
+        found.append(mine.pop())
+    return found
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

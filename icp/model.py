@@ -320,6 +320,23 @@ class Model:
             self._forward(self.pad([[0, 1]]))
         return kinds[0]
 
+    def require_unchanged(self) -> None:
+        """Raise `ModelError` where modules were replaced since they were first looked up, or adapters put on them."""
+        if any("BaseTunerLayer" in {base.__name__ for base in type(m).__mro__} for m in self.module.modules()):
+            raise ModelError(
+                f"adapters were put on the module of {self.name} after it was loaded: load the peft model around it"
+            )
+        try:
+            now = replace(self)
+            same = [*map(id, now.entrances)] == [*map(id, self.entrances)] and all(
+                site.module is self.sites[name].module and site.block is self.sites[name].block
+                for name, site in now.sites.items()
+            )
+        except AttributeError:
+            same = False
+        if not same:
+            raise ModelError(f"modules of {self.name} were replaced after it was loaded: load the module again")
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Evaluation mode inside; every module's own mode put back afterwards."""

@@ -14,6 +14,7 @@
 import re
 from dataclasses import dataclass
 from functools import cached_property, total_ordering
+from typing import Any
 
 from icp.errors import UnitError
 
@@ -60,13 +61,15 @@ class Unit:
         _ = self.kind  # an address that names no kind of unit never comes to exist
 
     @classmethod
-    def parse(cls, address: "str | Unit") -> "Unit":
+    def parse(cls, address: Any) -> "Unit":
         """Read an address such as `blocks.3.mlp.hook_post[512]`.
 
         Raises `UnitError` where the spelling or the site is not one of those in the module's table.
         """
         if isinstance(address, Unit):
             return address
+        if not isinstance(address, str):
+            raise UnitError(f"{address!r} is no unit: give an address such as blocks.3.mlp.hook_post[512], or a Unit")
         found = _ADDRESS.match(address.strip())
         if not found:
             raise UnitError(

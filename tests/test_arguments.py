@@ -1,6 +1,7 @@
 """Arguments of another kind than `measure` takes are one sentence, and nothing is written."""
 
 import inspect
+import sys
 
 import numpy as np
 import pytest
@@ -38,6 +39,8 @@ def model():
         ({"positions": (0, True)}, r"positions=\(0, True\) is no span"),
         ({"dtype": "bfloat16"}, "dtype='bfloat16' is no dtype"),
         ({"runner": "auto"}, r"runner='auto' is no runner: pass icp\.Ray\(\.\.\.\)"),
+        ({"units": [3]}, "3 is no unit: give an address such as"),
+        ({"units": None}, "None is no unit: give an address such as"),
     ],
 )
 def test_another_kind_of_argument_is_one_sentence(model, options, said, tmp_path):
@@ -65,3 +68,48 @@ def test_what_is_meant_is_taken(model):
         memory=64_000_000_000.0, reference=probe, progress=False,
     )  # fmt: skip
     assert got.header["dtype"] == "torch.float32" and np.abs(got.dP).max() > 0
+
+
+def test_a_store_that_is_no_path_is_one_sentence(model):
+    with pytest.raises(icp.IcpError, match=r"^store=3 is no path"):
+        measure(model, make_probe(), "hook_embed[0]", icp.Mask(), store=3, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"model": "smollm2"}, "cannot measure a str: "),
+        ({"probe": ["The nurse said"]}, "probe is a list, not a Probe"),
+        ({"intervention": "zero"}, "'zero' is not an intervention"),
+        ({"property": "gap"}, "'gap' is not a property"),
+        ({"batch_size": "4"}, "batch_size='4' is no number of rows"),
+        ({"batch_size": 2.5}, "batch_size=2.5 is no number of rows"),
+        ({"positions": (0.5, 1)}, r"positions=\(0\.5, 1\) is no span"),
+    ],
+)
+@pytest.mark.parametrize("function", ("measure_sets", "co_ablation"))
+def test_the_same_for_sets(model, function, options, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["icp.sweep.co_ablation"], "measure_sets", inspect.unwrap(icp.measure_sets))
+    units = ["hook_embed[0]", "hook_embed[1]"]
+    call = dict(model=model, probe=make_probe(), intervention=icp.Mask()) | options
+    call |= {"sets": [units]} if function == "measure_sets" else {"units": units}
+    with pytest.raises(icp.IcpError, match=f"^{said}"):
+        inspect.unwrap(getattr(icp, function))(**call, store=tmp_path / "sets", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("memory", (np.float32(8e9), np.int64(8_000_000_000)))
+def test_a_budget_may_be_a_number_of_numpys(model, memory, tmp_path):
+    measure(model, make_probe(), "hook_embed[0]", icp.Mask(), memory=memory, store=tmp_path / "e", progress=False)
+    measure(
+        model, make_probe(), "hook_embed[0]", icp.Mask(), memory=float(memory), store=tmp_path / "e", progress=False
+    )
+
+
+def test_a_search_does_not_go_into_the_store_of_one_measurement(model, tmp_path):
+    units = model.units("neuron")
+    measure(model, make_probe(), units, icp.Mask(), store=tmp_path / "e", method="linear", progress=False)
+    before = sorted(path.name for path in (tmp_path / "e").iterdir())
+    with pytest.raises(icp.ArtefactError, match="is the store of one measurement: give a search a folder of its own"):
+        measure(model, make_probe(), units, icp.Mask(), store=tmp_path / "e", top=3, budget=1.0, progress=False)
+    assert sorted(path.name for path in (tmp_path / "e").iterdir()) == before

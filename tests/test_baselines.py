@@ -153,7 +153,7 @@ def test_squared_mmd_equals_double_loops_and_is_zero_for_equal_sets(count, other
 
 
 def test_the_direction_of_mmd_decides_what_is_compared(model):
-    """Outputs that differ by label alone: since the cue goes with it, they differ marginally, and within a label not."""
+    """Outputs that differ by label alone: the cue goes with it, so they differ marginally, but not within a label."""
     step = batch_step(model, rows())
     labels = torch.tensor([label for label, _ in LABELS_AND_CUES])
     step = dataclasses.replace(step, logits=torch.stack([3.0 * labels, -3.0 * labels], 1).double())

@@ -5,12 +5,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 from artefacts import effects
-from helpers import BY_NAME, make_probe
+from helpers import BY_NAME, EQUAL_PAIRS, make_probe
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 import icp
+from icp.audit import audit
 
 
 def population(correlation, examples=40, units=3, seed=0):
@@ -92,6 +93,47 @@ def test_a_sample_of_a_real_sweep_comes_nearer_with_estimates():
         for column, values in errors.items():
             values.append(float(((found[column] - truth) ** 2).mean()))
     assert np.mean(errors["S"]) < 0.5 * np.mean(errors["S sample"])
+
+
+@pytest.mark.parametrize(
+    ("what", "way_out"),
+    (
+        (icp.Mask("mean"), "give both the same reference="),
+        (icp.Mask("resample"), "measure both on the same probe"),
+        (icp.Swap(example=0), "measure both on the same probe"),
+    ),
+    ids=lambda what: getattr(what, "label", ""),
+)
+def test_what_depends_on_the_probes_own_examples_is_not_compared_across_samples(what, way_out):
+    """A mean over a sample is another mean, and example 0 of a sample another example."""
+    model, probe = BY_NAME["llama"].model(), make_probe(EQUAL_PAIRS[:2] * 2)
+    call = dict(units=model.units("head")[:2], interventions=what, progress=False)
+    whole, part = (icp.measure(model, texts, **call) for texts in (probe, probe.take(3)))
+    for compare in (lambda: icp.controlled_spuriousness(part, whole), lambda: audit(whole, part, what.label)):
+        with pytest.raises(icp.ArtefactError, match=f"{what.label}.* puts in what the probe's own .*: {way_out}"):
+            compare()
+    assert audit(whole, whole, what.label).median_error == 0
+
+
+def test_an_example_that_is_there_twice_is_found_at_two_places():
+    model = BY_NAME["llama"].model()
+    probe = icp.Probe(make_probe().examples[:2] * 3)
+    call = dict(units=model.units("head"), interventions=icp.Mask("zero"), progress=False)
+    whole, part = icp.measure(model, probe, **call), icp.measure(model, probe.take(5), **call)
+    found, truth = icp.controlled_spuriousness(part, whole).table, icp.spuriousness(whole).table
+    assert np.allclose(found["S"], truth["S"].loc[found.index])
+    more = icp.measure(model, icp.Probe(make_probe().examples[:1] * 4), **call)
+    with pytest.raises(icp.ArtefactError, match="measured exactly but not estimated"):
+        icp.controlled_spuriousness(more, whole)
+
+
+def test_effects_under_another_config_are_not_compared():
+    model, call = BY_NAME["llama"].model(), dict(interventions=icp.Mask("zero"), progress=False)
+    before = icp.measure(model, make_probe(), model.units("head"), **call)
+    model.config.rms_norm_eps = 1e-2
+    after = icp.measure(model, make_probe(), model.units("head"), **call)
+    with pytest.raises(icp.ArtefactError, match="the estimates are of another config"):
+        audit(before, after, "mask:zero")
 
 
 def test_the_regression_reduces_the_variance_as_theory_says_and_hardly_biases():

@@ -393,6 +393,28 @@ def test_a_block_is_left_out_unless_the_user_hooked_it(kind):
     assert model.additive_entrance(site) == 2
 
 
+NORMS = (("llama", "input_layernorm"), ("gpt2", "ln_1"), ("gpt_neox", "input_layernorm"))
+
+
+@pytest.mark.parametrize(("name", "norm"), NORMS)
+def test_a_users_hook_that_works_in_place_acts_once(name, norm):
+    """On a norm's input it changes the residual stream beside it too."""
+    case = BY_NAME[name]
+    module = case.module()
+    model = icp.load(module, make_tokenizer())
+    units, whats = ["blocks.0.attn.hook_z[0]", "blocks.1.mlp.hook_post[5]"], [icp.Scale(1.0), icp.Mask("zero")]
+    plain = icp.measure(model, make_probe(), units, whats, **QUIET).dP
+    handle = model.blocks[1].get_submodule(norm).register_forward_pre_hook(lambda m, args: (args[0].mul_(1.3), None)[1])
+    want = Naive(Plain(module), make_tokenizer(), make_probe(), partners=PARTNERS).dP(units, whats)
+    got = icp.measure(model, make_probe(), units, whats, **QUIET).dP
+    together = icp.measure_sets(model, make_probe(), [units[:1]], whats[1], **QUIET).dP
+    handle.remove()
+    assert np.abs(want - plain).max() > 0.01
+    assert np.abs(got[:, 0]).max() == 0
+    assert np.abs(got - want).max() < 1e-9
+    assert np.abs(together[0] - want[0, 1]).max() < 1e-9
+
+
 @pytest.mark.parametrize(
     "place", ("blocks.1.mlp.hook_post", "blocks.1.hook_mlp_out", "blocks.1.hook_resid_post", "unembed.hook_out")
 )

@@ -1,5 +1,7 @@
 """Sites show a model's weights as they are now, also where a parameter was given other storage since `icp.load`."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -73,3 +75,34 @@ def test_a_view_edits_the_live_weights():
     by_data(model.module, [parameter.detach().clone() for parameter in model.module.parameters()])
     model.sites["blocks.1.mlp.hook_post"].outgoing[5] = 0
     assert not model.blocks[1].mlp.down_proj.weight[:, 5].any()
+
+
+def _swapped(model, path):
+    parent, _, name = path.rpartition(".")
+    old = model.module.get_submodule(path)
+    setattr(model.module.get_submodule(parent), name, copy.deepcopy(old))
+
+
+@pytest.mark.parametrize("path", ("layers", "layers.1", "layers.1.mlp", "layers.1.mlp.down_proj", "norm"))
+def test_a_module_that_was_replaced_since_loading_is_noticed(path):
+    model = BY_NAME["llama"].model()
+    call = dict(interventions=icp.Mask("zero"), progress=False)
+    icp.measure(model, make_probe(), model.units("neuron")[:2], **call)
+    _swapped(model, f"model.{path}")
+    with pytest.raises(icp.ModelError, match="modules of llama were replaced after it was loaded: load"):
+        icp.measure(model, make_probe(), model.units("neuron")[:2], **call)
+    again = icp.load(model.module, model.tokenizer)
+    icp.measure(again, make_probe(), again.units("neuron")[:2], **call)
+
+
+@pytest.mark.parametrize("measured", (icp.measure, icp.measure_sets, icp.co_ablation))
+def test_adapters_that_were_put_on_since_loading_are_noticed(measured):
+    from peft import LoraConfig, get_peft_model
+
+    model = BY_NAME["llama"].model()
+    units = model.units("head")[:2]
+    given = [units] if measured is icp.measure_sets else units
+    measured(model, make_probe(), given, icp.Mask("zero"), progress=False)
+    get_peft_model(model.module, LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM"))
+    with pytest.raises(icp.ModelError, match="adapters were put on the module of llama after it was loaded"):
+        measured(model, make_probe(), given, icp.Mask("zero"), progress=False)

@@ -2,13 +2,16 @@
 
 import math
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from icp.errors import IcpError, ModelError, ProbeError
+from icp.interventions import Intervention
 from icp.model import Model
 from icp.probes import Probe
+from icp.properties import Property
 from icp.sweep.ray import Ray
 
 
@@ -18,15 +21,17 @@ def require_kinds(
     reference: Any,
     positions: Any,
     batch_size: Any,
-    memory: Any,
-    dtype: Any,
-    runner: Any,
+    store: Any,
+    memory: Any = None,
+    dtype: Any = None,
+    runner: Any = None,
 ) -> None:
-    """Raise `IcpError` for an argument of another kind than `measure` says."""
+    """Raise `IcpError` for an argument of another kind than `measure` says, and for a model that is no longer whole."""
     if not isinstance(model, Model):
         raise ModelError(
             f"cannot measure a {type(model).__name__}: pass what icp.load(...) returns for a model, a name or a folder"
         )
+    model.require_unchanged()
     for name, given in (("probe", probe), ("reference", reference)):
         if not isinstance(given, Probe) and (name == "probe" or given is not None):
             raise ProbeError(
@@ -42,10 +47,27 @@ def require_kinds(
     number = isinstance(memory, Real) and not isinstance(memory, bool)
     if memory is not None and not (number and math.isfinite(memory)):
         raise IcpError(f"memory={memory!r} is no number of bytes: give one such as 8e9, or leave it out")
+    if store is not None and not isinstance(store, str | Path):
+        raise IcpError(f"store={store!r} is no path: give one as a string or a pathlib.Path, or leave it out")
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise IcpError(f"dtype={dtype!r} is no dtype: give one such as torch.bfloat16, or leave it out")
     if runner is not None and not isinstance(runner, Ray):
         raise IcpError(f"runner={runner!r} is no runner: pass icp.Ray(...), or leave it out")
+
+
+def require_property(property: Any) -> None:
+    """Raise `IcpError` for what is not a property that was made."""
+    if not isinstance(property, Property):
+        raise IcpError(f"{property!r} is not a property: pass LogitDifference(), TaskLoss() or another one, made")
+
+
+def require_interventions(interventions: list[Any]) -> None:
+    """Raise `IcpError` for what is not an intervention."""
+    for what in interventions:
+        if not isinstance(what, Intervention):
+            raise IcpError(
+                f"{what!r} is not an intervention: pass Mask(...), Scale(...), Swap(...) or your own subclass"
+            )
 
 
 def _whole(given: Any) -> bool:

@@ -141,7 +141,8 @@ class Recorder:
     @contextmanager
     def installed(self) -> Iterator[None]:
         def keeping(parts):
-            return lambda value: parts.append(value.detach())
+            # A copy: a user's hook that works in place would change it afterwards.
+            return lambda value: parts.append(value.detach().clone())
 
         def narrow(name, value):
             self._values[name].append(value[:, :, self.columns[name]])

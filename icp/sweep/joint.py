@@ -20,6 +20,7 @@ from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, Property, require_label, require_single
 from icp.sites import Site, columns_of
+from icp.sweep.arguments import require_interventions, require_kinds, require_property
 from icp.sweep.donors import Donors, Means, ReadsNothing, by_position, donors_of, needed_sites
 from icp.sweep.exact import columns_needed, row_edits
 from icp.sweep.lenders import require_lenders
@@ -81,8 +82,11 @@ def measure_sets(
     values (a head and one of its dimensions), `ArtefactError` for a store of another measurement. dP is NaN where the
     model returns NaN or infinity under an edit; without one that raises `NotFiniteError`.
     """
+    require_kinds(model, probe, reference, positions, batch_size, store)
+    require_interventions([intervention])
     sets = [[Unit.parse(unit) for unit in members] for members in sets]
     property = LogitDifference() if property is None else property
+    require_property(property)
     require_single(property)
     require_label(property, store is not None)
     require_label(intervention, store is not None)

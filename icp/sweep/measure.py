@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from icp.interventions import CounterpartDonor, Intervention, MeanDonor
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, PairGap, Property, require_label
-from icp.sweep.arguments import require_kinds
+from icp.sweep.arguments import require_interventions, require_kinds, require_property
 from icp.sweep.donors import Means, ReadsNothing, Recorded, by_position, donors_of, needed_sites
 from icp.sweep.exact import clean_run, exact_chunks
 from icp.sweep.late import LateLayout
@@ -88,12 +89,12 @@ def measure(
     Raises `ProbeError` for inputs that cannot be measured, `UnitError` for units the model does not have,
     `ArtefactError` for a store of another measurement, `NotFiniteError` where the model returns NaN on a plain input.
     """
-    require_kinds(model, probe, reference, positions, batch_size, memory, dtype, runner)
+    require_kinds(model, probe, reference, positions, batch_size, store, memory, dtype, runner)
+    memory = None if memory is None else float(memory)
     interventions = list(interventions) if isinstance(interventions, Sequence) else [interventions]
     units = _checked_units(model, units)
     property = LogitDifference() if property is None else property
-    if not isinstance(property, Property):
-        raise IcpError(f"{property!r} is not a property: pass LogitDifference(), TaskLoss() or another one, made")
+    require_property(property)
     require_label(property, store is not None)
     _check(interventions, method, store is not None)
     part = Shard.parse(shard)
@@ -146,11 +147,8 @@ def _check(interventions: list[Intervention], method: str | Linear, stored: bool
         raise IcpError("method='linear' takes gradients: call it outside torch.inference_mode()")
     if not interventions:
         raise IcpError("no interventions were given: pass Mask(...), Scale(...) or Swap(...)")
+    require_interventions(interventions)
     for what in interventions:
-        if not isinstance(what, Intervention):
-            raise IcpError(
-                f"{what!r} is not an intervention: pass Mask(...), Scale(...), Swap(...) or your own subclass"
-            )
         require_label(what, stored)
     labels = [what.label for what in interventions]
     twice = next((label for label in labels if labels.count(label) > 1), None)
@@ -158,10 +156,10 @@ def _check(interventions: list[Intervention], method: str | Linear, stored: bool
         raise IcpError(f"two interventions are labelled {twice!r}: results are stored by label, so measure each once")
 
 
-def _checked_units(model: Model, units: Unit | str | Sequence[Unit | str]) -> list[Unit]:
-    if isinstance(units, Unit | str):
+def _checked_units(model: Model, units: Any) -> list[Unit]:
+    if not isinstance(units, Sequence):
         units = [units]
-    units = [Unit.parse(unit) for unit in units]
+    units = [Unit.parse(unit) for unit in ([units] if isinstance(units, str) else units)]
     if not units:
         raise UnitError("no units were given: try model.units('head', 'neuron')")
     if len(set(units)) < len(units):

@@ -100,6 +100,8 @@ def top_k(
     `store / "searches"` keeps the certificates of all the searches made there.
     """
     folder = None if store is None else Path(store)
+    if folder is not None and (folder / "zarr.json").exists():
+        raise ArtefactError(f"{folder} is the store of one measurement: give a search a folder of its own")
     parts: list[Effects] = []
 
     def measure(chosen: list[Unit], method: str | Linear, label: str) -> Float[np.ndarray, " chosen"]:
