@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 
 import pytest
 import torch
@@ -12,9 +13,11 @@ from training import batch_step, gradients
 
 import icp
 from icp import baselines
+from icp.adapters import adapted, put_on
 from icp.baselines.mmd import squared_mmd
 from icp.divergence import kl
 from icp.rows import Rows
+from icp.weights import copied
 
 ANSWERS = (" she", " he")
 LABELS_AND_CUES = ((0, "a"), (0, "a"), (0, "b"), (1, "b"), (1, "b"), (1, "b"), (1, "a"), (0, "a"))
@@ -249,3 +252,124 @@ def test_the_wrong_kind_of_pair_is_refused(objective):
 def test_settings_that_make_no_sense_are_refused(make, says):
     with pytest.raises(icp.IcpError, match=says):
         make()
+
+
+def separable():
+    """Six texts, each with a label of its own, and every group among them."""
+    texts = list(dict.fromkeys(text for pair in EQUAL_PAIRS for text in pair))
+    cells = ((0, "a"), (1, "b"), (1, "a"), (0, "b"), (0, "a"), (1, "a"))
+    return icp.Probe(tuple(icp.Example(x, None, ANSWERS, label, group=cue) for x, (label, cue) in zip(texts, cells)))
+
+
+FAST = {"per_device_train_batch_size": 4, "learning_rate": 1e-2, "num_train_epochs": 3, "logging_steps": 1}
+
+
+def test_weights_of_two_are_the_row_twice(model):
+    probe = rows()
+    objective = baselines.Weighted((2.0, *[1.0] * 7))
+    twice = icp.Probe((probe.examples[0], *probe.examples))
+    got = objective.task(batch_step(model, probe, objective))
+    assert got.item() == pytest.approx(batch_step(model, twice).row_losses.mean().item(), rel=1e-9)
+    assert objective.label != baselines.Weighted((1.0, *[1.0] * 7)).label
+    with pytest.raises(icp.IcpError, match="8 weights were given for 2 rows"):
+        batch_step(model, icp.Probe(probe.examples[2:4]), objective)
+
+
+def test_training_twice_weighs_what_the_first_model_gets_wrong(monkeypatch):
+    model, probe, seen = BY_NAME["llama"].model(torch.float32), rows(), []
+    module = sys.modules["icp.baselines.twice"]
+    finetune = module.finetune
+
+    def watched(*given, **options):
+        seen.append((options, finetune(*given, **options)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(module, "finetune", watched)
+    baselines.just_train_twice(model, probe, upweight=7.0, first={"max_steps": 1}, arguments=FAST, progress=False)
+    (first, begun), (second, _) = seen
+    accuracy = icp.evaluate(begun, probe, ["accuracy"]).values[begun.name]["accuracy"]
+    assert first["arguments"] == FAST | {"max_steps": 1} and second["arguments"] == FAST
+    assert 0 < accuracy.mean() < 1
+    assert second["objective"].weights == tuple(7.0 if right == 0 else 1.0 for right in accuracy)
+
+
+def test_training_twice_says_when_there_are_no_errors():
+    model = BY_NAME["llama"].model(torch.float32)
+    with pytest.raises(icp.IcpError, match=r"gets all 6 rows right.*give first= fewer epochs"):
+        baselines.just_train_twice(model, separable(), arguments=FAST | {"num_train_epochs": 30}, progress=False)
+
+
+def test_last_layer_retraining_changes_the_label_words_only_and_fits_them():
+    model, probe = BY_NAME["llama"].model(torch.float32), separable()
+    found = baselines.last_layer_retraining(model, probe, strength=1e3, draws=50)
+    before, after = model.module.state_dict(), found.module.state_dict()
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {"lm_head.weight"}
+    words = [model.tokenizer(answer)["input_ids"][0] for answer in ANSWERS]
+    same = [token for token in range(len(after["lm_head.weight"])) if token not in words]
+    assert torch.equal(before["lm_head.weight"][same], after["lm_head.weight"][same])
+    accuracy = {name: icp.evaluate(m, probe, ["accuracy"]).values[m.name]["accuracy"].mean()
+                for name, m in (("before", model), ("after", found))}  # fmt: skip
+    assert accuracy["after"] == 1 > accuracy["before"]
+
+
+def test_a_tied_unembedding_is_untied_before_it_is_retrained():
+    model = BY_NAME["qwen2"].model(torch.float32)
+    found = baselines.last_layer_retraining(model, rows(), strength=1.0)
+    assert torch.equal(model.module.model.embed_tokens.weight, found.module.model.embed_tokens.weight)
+    assert not torch.equal(found.module.lm_head.weight, found.module.model.embed_tokens.weight)
+    assert not found.config.tie_word_embeddings and model.config.tie_word_embeddings
+
+
+def test_each_group_counts_alike_in_the_last_layer(model):
+    """As many rows are drawn of every group as the smallest has, so repeating one group's row changes nothing."""
+    probe = rows(BALANCED)
+    repeated = icp.Probe((*probe.examples, *probe.examples[:1] * 5))
+    once, more = (baselines.last_layer_retraining(model, texts).module.lm_head.weight for texts in (probe, repeated))
+    assert torch.allclose(once, more, atol=1e-6)
+
+
+def test_influence_is_what_a_step_on_the_row_does_to_the_reference():
+    """Central differences along the row's own gradient, by hand, on a model whose adapters are trained."""
+    model, train, reference = BY_NAME["llama"].model(), rows(), icp.Probe(rows().examples[2:5])
+    tuned = icp.finetune(model, train, arguments=FAST, progress=False)
+    found = baselines.influences(model, tuned, train, reference, progress=False)
+    assert found.shape == (8,) and (found < 0).any() and (found > 0).any()
+    everything = baselines.influences(model, tuned, reference, reference, progress=False)
+    assert everything.mean() > 0, "the mean of the reference's own rows is the square of its gradient"
+    base = adapted(copied(model.module), tuned.tuning.config)
+    put_on(base, tuned.tuning.weights)
+    carried = dataclasses.replace(model, module=base.base_model.model)
+    trained = [parameter for parameter in carried.module.parameters() if parameter.requires_grad]
+
+    def losses(probe):
+        with carried.frozen():
+            return batch_step(carried, probe).row_losses
+
+    for row in (0, 3):
+        gradient = torch.autograd.grad(losses(train)[row], trained)
+        values = []
+        for sign in (1e-5, -1e-5):
+            with torch.no_grad():
+                for parameter, part in zip(trained, gradient):
+                    parameter += sign * part
+                values.append(losses(reference).mean().item())
+                for parameter, part in zip(trained, gradient):
+                    parameter -= sign * part
+        assert (values[0] - values[1]) / 2e-5 == pytest.approx(found[row], rel=1e-3)
+
+
+def test_what_does_harm_is_left_out():
+    """Rows with the wrong label, against a reference whose labels are right."""
+    model = BY_NAME["llama"].model(torch.float32)
+    right = [icp.Example(x, answers=ANSWERS, label=number % 2) for number, (x, _) in enumerate(EQUAL_PAIRS[:2] * 4)]
+    wrong = [dataclasses.replace(example, label=1 - example.label) for example in right[:2]]
+    train, reference = icp.Probe((*right, *wrong)), icp.Probe(tuple(right[:2]))
+    tuned = icp.finetune(model, train, arguments=FAST, progress=False)
+    found = baselines.influences(model, tuned, train, reference, progress=False)
+    assert found[-2:].max() < found[:-2].min()
+    better = baselines.without_harmful(model, train, reference, share=0.2, arguments=FAST, progress=False)
+    losses = icp.evaluate({"all": tuned, "without": better}, reference, ["task_loss"])
+    assert losses.values["without"]["task_loss"].mean() < losses.values["all"]["task_loss"].mean()
+    with pytest.raises(icp.IcpError, match=r"share=1\.0 is not between"):
+        baselines.without_harmful(model, train, reference, share=1.0, progress=False)

@@ -2,9 +2,13 @@
 
 from icp.baselines.adversarial import Adversarial
 from icp.baselines.balance import GroupDRO, InversePropensity
+from icp.baselines.influence import influences, without_harmful
+from icp.baselines.last_layer import last_layer_retraining
 from icp.baselines.mmd import MMD
 from icp.baselines.paired import Consistency, CounterfactualAugmentation, LogitPairing
+from icp.baselines.twice import Weighted, just_train_twice
 
 __all__ = [
     "MMD", "Adversarial", "Consistency", "CounterfactualAugmentation", "GroupDRO", "InversePropensity", "LogitPairing",
+    "Weighted", "influences", "just_train_twice", "last_layer_retraining", "without_harmful",
 ]  # fmt: skip
