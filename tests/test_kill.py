@@ -7,14 +7,16 @@ import signal
 import sys
 import traceback
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
-from helpers import BY_NAME, make_probe
+import torch
+from helpers import BY_NAME, PAIRS, make_probe
 
 import icp
 from icp.sweep import exact
+from icp.sweep.plan import Plan
 from icp.sweep.store import Store
 
 forked = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
@@ -357,6 +359,32 @@ def test_where_a_probe_is_held_in_parts_nothing_is_measured_twice(
     assert np.abs(got.dP - whole.dP).max() < 1e-12 and (other < 1 or np.array_equal(got.dP, whole.dP))
     assert not list((path / "dP" / "begun").iterdir()), "what is finished is kept twice"
     assert np.array_equal(icp.Effects.load(path).dP, got_in_order(got, icp.Effects.load(path).units))
+
+
+def test_parts_of_a_probe_lie_where_they_lay_whatever_is_finished(tmp_path, monkeypatch):
+    """Though heads take more room than their dimensions, and where those before are another shard's."""
+    model = BY_NAME["qwen2"].model(torch.float32)
+    probe = make_probe(PAIRS + tuple(pair[::-1] for pair in PAIRS))
+    units = [unit for layer in (0, 1) for kind in ("head", "value") for unit in model.units(kind, layers=[layer])[:4]]
+    monkeypatch.setattr(Plan, "of", classmethod(lambda cls, *_, **__: cls(3, unit_chunk=4, capture_bytes=17_440)))
+
+    def measured(name, at=0, **options):
+        with monkeypatch.context() as patched:
+            done = pieces(patched, at)
+            with pytest.raises(KeyboardInterrupt) if at else nullcontext():
+                return done, icp.measure(model, probe, units, WHATS, store=tmp_path / name, progress=False, **options)
+        return done, None
+
+    through, whole = measured("through")
+    assert through[1][0] != through[0][0], "chunks that take unequal room share no clean run"
+    for at in range(2, len(through) + 1):
+        before, _ = measured(f"{at}", at)
+        after, got = measured(f"{at}")
+        assert sorted([*before, *after]) == sorted(through)
+        assert np.array_equal(got.dP, whole.dP)
+    apart = [piece for shard in ("2/3", "3/3", "1/3") for piece in measured("shards", shard=shard)[0]]
+    assert sorted(apart) == sorted(through)
+    assert np.array_equal(measured("shards")[1].dP, whole.dP)
 
 
 def test_a_part_that_is_damaged_is_refused(model, units, tmp_path, monkeypatch):
