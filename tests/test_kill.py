@@ -387,6 +387,37 @@ def test_parts_of_a_probe_lie_where_they_lay_whatever_is_finished(tmp_path, monk
     assert np.array_equal(measured("shards")[1].dP, whole.dP)
 
 
+@pytest.mark.parametrize("stored", (False, True))
+def test_memory_that_runs_out_between_two_parts_leaves_both_plans_noted(model, units, stored, tmp_path, monkeypatch):
+    monkeypatch.setattr("icp.sweep.plan.CAPTURE_BYTES", 24_000)
+    sizes, real = [], exact._chunk
+
+    def chunk(*given):
+        sizes.append(given[-1].batch_size)
+        if len(sizes) == 2:
+            raise torch.OutOfMemoryError("full")
+        return real(*given)
+
+    monkeypatch.setattr(exact, "_chunk", chunk)
+    path = tmp_path / "effects" if stored else None
+    got = sweep(model, sorted(units)[:CHUNK], path)
+    assert sizes[:3] == [BATCH, BATCH, BATCH // 2]
+    assert got.header["plans"] == [repr(Plan(BATCH)), repr(Plan(BATCH // 2))]
+    assert not stored or icp.Effects.load(path).header == got.header
+
+
+def test_the_plans_of_all_parts_of_a_chunk_are_noted(model, units, tmp_path, monkeypatch):
+    monkeypatch.setattr("icp.sweep.plan.CAPTURE_BYTES", 12_000)
+    mine, path = sorted(units)[:CHUNK], tmp_path / "effects"
+    for size in (16, 64):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            pieces(patched, at=2)
+            sweep(model, mine, path, batch_size=size)
+    got = sweep(model, mine, path, batch_size=5)
+    assert set(got.header["plans"]) == {repr(Plan(size)) for size in (16, 64, 5)}
+    assert got.header["plans"] == icp.Effects.load(path).header["plans"]
+
+
 def test_a_part_that_is_damaged_is_refused(model, units, tmp_path, monkeypatch):
     monkeypatch.setattr("icp.sweep.plan.CAPTURE_BYTES", HELD["all"])
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
