@@ -7,14 +7,16 @@ import signal
 import sys
 import traceback
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
-from helpers import BY_NAME, make_probe
+import torch
+from helpers import BY_NAME, PAIRS, make_probe
 
 import icp
 from icp.sweep import exact
+from icp.sweep.plan import Plan
 from icp.sweep.store import Store
 
 forked = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
@@ -357,6 +359,63 @@ def test_where_a_probe_is_held_in_parts_nothing_is_measured_twice(
     assert np.abs(got.dP - whole.dP).max() < 1e-12 and (other < 1 or np.array_equal(got.dP, whole.dP))
     assert not list((path / "dP" / "begun").iterdir()), "what is finished is kept twice"
     assert np.array_equal(icp.Effects.load(path).dP, got_in_order(got, icp.Effects.load(path).units))
+
+
+def test_parts_of_a_probe_lie_where_they_lay_whatever_is_finished(tmp_path, monkeypatch):
+    """Though heads take more room than their dimensions, and where those before are another shard's."""
+    model = BY_NAME["qwen2"].model(torch.float32)
+    probe = make_probe(PAIRS + tuple(pair[::-1] for pair in PAIRS))
+    units = [unit for layer in (0, 1) for kind in ("head", "value") for unit in model.units(kind, layers=[layer])[:4]]
+    monkeypatch.setattr(Plan, "of", classmethod(lambda cls, *_, **__: cls(3, unit_chunk=4, capture_bytes=17_440)))
+
+    def measured(name, at=0, **options):
+        with monkeypatch.context() as patched:
+            done = pieces(patched, at)
+            with pytest.raises(KeyboardInterrupt) if at else nullcontext():
+                return done, icp.measure(model, probe, units, WHATS, store=tmp_path / name, progress=False, **options)
+        return done, None
+
+    through, whole = measured("through")
+    assert through[1][0] != through[0][0], "chunks that take unequal room share no clean run"
+    for at in range(2, len(through) + 1):
+        before, _ = measured(f"{at}", at)
+        after, got = measured(f"{at}")
+        assert sorted([*before, *after]) == sorted(through)
+        assert np.array_equal(got.dP, whole.dP)
+    apart = [piece for shard in ("2/3", "3/3", "1/3") for piece in measured("shards", shard=shard)[0]]
+    assert sorted(apart) == sorted(through)
+    assert np.array_equal(measured("shards")[1].dP, whole.dP)
+
+
+@pytest.mark.parametrize("stored", (False, True))
+def test_memory_that_runs_out_between_two_parts_leaves_both_plans_noted(model, units, stored, tmp_path, monkeypatch):
+    monkeypatch.setattr("icp.sweep.plan.CAPTURE_BYTES", 24_000)
+    sizes, real = [], exact._chunk
+
+    def chunk(*given):
+        sizes.append(given[-1].batch_size)
+        if len(sizes) == 2:
+            raise torch.OutOfMemoryError("full")
+        return real(*given)
+
+    monkeypatch.setattr(exact, "_chunk", chunk)
+    path = tmp_path / "effects" if stored else None
+    got = sweep(model, sorted(units)[:CHUNK], path)
+    assert sizes[:3] == [BATCH, BATCH, BATCH // 2]
+    assert got.header["plans"] == [repr(Plan(BATCH)), repr(Plan(BATCH // 2))]
+    assert not stored or icp.Effects.load(path).header == got.header
+
+
+def test_the_plans_of_all_parts_of_a_chunk_are_noted(model, units, tmp_path, monkeypatch):
+    monkeypatch.setattr("icp.sweep.plan.CAPTURE_BYTES", 12_000)
+    mine, path = sorted(units)[:CHUNK], tmp_path / "effects"
+    for size in (16, 64):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            pieces(patched, at=2)
+            sweep(model, mine, path, batch_size=size)
+    got = sweep(model, mine, path, batch_size=5)
+    assert set(got.header["plans"]) == {repr(Plan(size)) for size in (16, 64, 5)}
+    assert got.header["plans"] == icp.Effects.load(path).header["plans"]
 
 
 def test_a_part_that_is_damaged_is_refused(model, units, tmp_path, monkeypatch):

@@ -1,14 +1,16 @@
 """Chunks that are measured for the first examples only: where a probe is too large to be held, several are at a time.
 
-They lie beside the store's own files, each written whole or not at all, until the chunk is finished.
+They lie beside the store's own files, each written whole or not at all, until the chunk is finished, and say with how
+many rows a forward pass they were measured: several such numbers where memory ran out, or a resume had another plan.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from icp.errors import ArtefactError
 from icp.files import writing_file
@@ -17,24 +19,28 @@ Begun = tuple[Float[np.ndarray, "unit intervention example"], int]
 """dP of a chunk, and of how many examples, from the first on, it is measured."""
 
 
-def keep(store: Path, chunk: range, dP: Float[np.ndarray, "unit intervention example"]) -> None:
+def keep(store: Path, chunk: range, dP: Float[np.ndarray, "unit intervention example"], batch_sizes: list[int]) -> None:
     """Keep the effects of a chunk's first examples; raises `ArtefactError` where the disk does not take them."""
     with writing_file(_file(store, chunk)) as work:
-        save_file({"dP": np.ascontiguousarray(dP)}, work)
+        save_file({"dP": np.ascontiguousarray(dP)}, work, {"batch_sizes": json.dumps(batch_sizes)})
 
 
-def kept(store: Path, chunk: range, examples: int) -> Begun | None:
-    """What was kept of a chunk, with room for all its examples; raises `ArtefactError` for a damaged file."""
+def kept(store: Path, chunk: range, examples: int) -> tuple[Begun, list[int]] | None:
+    """What was kept of a chunk, with room for all its examples, and its batch sizes.
+
+    Raises `ArtefactError` for a damaged file.
+    """
     path = _file(store, chunk)
     try:
-        found = load_file(path)["dP"]
+        with safe_open(path, framework="numpy") as file:
+            found, batch_sizes = file.get_tensor("dP"), json.loads(file.metadata()["batch_sizes"])
     except FileNotFoundError:
         return None
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{path} is damaged ({error}): delete it, and the same call measures it again") from error
     dP = np.full((*found.shape[:2], examples), np.nan, found.dtype)
     dP[:, :, : found.shape[2]] = found
-    return dP, found.shape[2]
+    return (dP, found.shape[2]), batch_sizes
 
 
 def drop(store: Path, chunk: range) -> None:

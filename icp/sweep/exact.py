@@ -56,11 +56,12 @@ def exact_chunks(
     """
     where = layout.where(positions)
     begun = dict(begun)
+    dearest = _dearest(model, layout, units, plan.unit_chunk)
     while chunks:
         if recorded is None:
-            capture = _Capture.of(model, layout, units, interventions, plan, chunks)
+            capture = _Capture.of(model, layout, units, plan, chunks, dearest)
         else:
-            capture = replace(_Capture.of_all(model, layout, units, interventions, plan), chunks=chunks)
+            capture = replace(_Capture.of_all(model, layout, units, plan), chunks=chunks)
         try:
             for examples in capture.parts:
                 first, stop = int(examples[0]), int(examples[-1]) + 1
@@ -113,39 +114,30 @@ class _Capture:
 
     @classmethod
     def of(
-        cls,
-        model: Model,
-        layout: Layout,
-        units: list[Unit],
-        interventions: list[Intervention],
-        plan: Plan,
-        chunks: list[range],
+        cls, model: Model, layout: Layout, units: list[Unit], plan: Plan, chunks: list[range], dearest: int
     ) -> "_Capture":
-        """As many chunks as one clean run may serve within the plan's `capture_bytes`, one at the least."""
-        d_model, each = model.sites["hook_embed"].width, layout.width * model.dtype.itemsize
-        kept = layout.bytes_kept(model)
+        """As many chunks as one clean run may serve within the plan's `capture_bytes`, one at the least.
 
-        def cost(some: list[range]) -> int:
-            """Bytes an example."""
-            inside = {units[i].site for chunk in some for i in chunk}
-            columns = sum(len(model.sites[units[i].site].columns(units[i])) for chunk in some for i in chunk)
-            return kept + each * (2 * columns + 2 * d_model * len(inside))
+        The parts of the probe are as large as the `dearest` chunk allows, in bytes an example: the same for all chunks,
+        so that a plan gives the same bits whichever of them are finished already, or are another shard's.
+        """
 
-        held = max(1, min(layout.examples, plan.capture_bytes // cost(chunks[:1])))
+        def cost(count: int) -> int:
+            return _bytes_an_example(model, layout, [units[i] for chunk in chunks[:count] for i in chunk])
+
+        held = max(1, min(layout.examples, plan.capture_bytes // dearest))
         most = len(chunks) if held == layout.examples else CHUNKS_A_CAPTURE
         count = 1
-        while count < min(most, len(chunks)) and held * cost(chunks[: count + 1]) <= plan.capture_bytes:
+        while count < min(most, len(chunks)) and held * cost(count + 1) <= plan.capture_bytes:
             count += 1
         parts = torch.arange(layout.examples, device=model.device).split(held)
         mine = [units[i] for chunk in chunks[:count] for i in chunk]
-        return cls(chunks[:count], parts, mine, held * cost(chunks[:count]))
+        return cls(chunks[:count], parts, mine, held * cost(count))
 
     @classmethod
-    def of_all(
-        cls, model: Model, layout: Layout, units: list[Unit], interventions: list[Intervention], plan: Plan
-    ) -> "_Capture":
+    def of_all(cls, model: Model, layout: Layout, units: list[Unit], plan: Plan) -> "_Capture":
         """All units as one chunk."""
-        return cls.of(model, layout, units, interventions, plan, [range(len(units))])
+        return cls.of(model, layout, units, plan, [range(len(units))], _bytes_an_example(model, layout, units))
 
     def needs(self, model: Model, interventions: list[Intervention]) -> tuple[dict[str, Tensor], list[int], list[int]]:
         """Columns by site, and the blocks whose residual stream, and whose attention's output, edits are added to."""
@@ -176,6 +168,19 @@ class _Capture:
         return ready, donors, torch.cat([ready.value(model, rows) for rows in examples.split(plan.batch_size)])
 
 
+def _bytes_an_example(model: Model, layout: Layout, units: list[Unit]) -> int:
+    """What is held of one example for interventions on these units."""
+    d_model, each = model.sites["hook_embed"].width, layout.width * model.dtype.itemsize
+    columns = sum(len(model.sites[unit.site].columns(unit)) for unit in units)
+    return layout.bytes_kept(model) + each * (2 * columns + 2 * d_model * len({unit.site for unit in units}))
+
+
+def _dearest(model: Model, layout: Layout, units: list[Unit], size: int) -> int:
+    """The most bytes an example that a chunk of `size` units takes."""
+    starts = range(0, len(units), size)
+    return max(_bytes_an_example(model, layout, units[start : start + size]) for start in starts)
+
+
 def clean_run(
     model: Model, layout: Layout, units: list[Unit], interventions: list[Intervention], plan: Plan
 ) -> tuple[Tensor, Recorded | None]:
@@ -183,7 +188,7 @@ def clean_run(
 
     Raises `NotFiniteError` naming an input for which P is not finite.
     """
-    capture = _Capture.of_all(model, layout, units, interventions, plan)
+    capture = _Capture.of_all(model, layout, units, plan)
     if len(capture.parts) == 1:
         recorder = Recorder(model, *capture.needs(model, interventions))
         try:

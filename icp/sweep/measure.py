@@ -303,7 +303,7 @@ def _exact(model, layout, clean, recorded, units, interventions, positions, mean
             results.begun(todo, layout.examples), recorded,
         ):  # fmt: skip
             if reached < layout.examples:
-                results.keep(chunk, values[:, :, :reached])
+                results.keep(chunk, values[:, :, :reached], used[-1])
                 continue
             results.write(chunk, values, used[-1])
             bar.update(len(chunk))

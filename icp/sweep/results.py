@@ -1,7 +1,7 @@
 """What a sweep has measured so far: in a store where there is one, else in memory."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,8 @@ class Results:
     store: Store | None
     dP: np.ndarray
     plans: list[str]
+    earlier: dict[range, list[int]]
+    """The batch sizes by which the first examples of unfinished chunks were measured."""
 
     @classmethod
     def of(
@@ -79,7 +81,7 @@ class Results:
         count = len(header["units"])
         chunks = shard.of([range(start, min(start + chunk, count)) for start in range(0, count, chunk)])
         shape = (count, len(header["interventions"]), len(header["examples"]))
-        return cls(header, clean, total, gap, chunks, store, np.empty(0 if store else shape, clean.dtype), [])
+        return cls(header, clean, total, gap, chunks, store, np.empty(0 if store else shape, clean.dtype), [], {})
 
     @property
     def todo(self) -> list[range]:
@@ -92,21 +94,29 @@ class Results:
     def begun(self, chunks: list[range], examples: int) -> dict[range, Begun]:
         """What is kept of chunks that are not finished, with room for this many examples."""
         found = {chunk: kept(self.store.path, chunk, examples) for chunk in chunks if self.store is not None}
-        return {chunk: dP for chunk, dP in found.items() if dP is not None}
+        self.earlier |= {chunk: there[1] for chunk, there in found.items() if there is not None}
+        return {chunk: there[0] for chunk, there in found.items() if there is not None}
 
-    def keep(self, chunk: range, values: np.ndarray) -> None:
-        """Keep a chunk's effects on the first examples, where there is a store."""
+    def keep(self, chunk: range, values: np.ndarray, plan: Plan) -> None:
+        """Keep a chunk's effects on the first examples, of which `plan` measured the last."""
+        self.earlier[chunk] = self._sizes(chunk, plan)
         if self.store is not None:
-            keep(self.store.path, chunk, values)
+            keep(self.store.path, chunk, values, self.earlier[chunk])
 
     def write(self, chunk: range, values: np.ndarray, plan: Plan) -> None:
+        """Keep a chunk's effects, of which `plan` measured the last examples."""
         values = _less(values) if self.gap else values
+        sizes = self._sizes(chunk, plan)
+        self.earlier.pop(chunk, None)
         if self.store is not None:
-            self.store.write(chunk, values, plan)
+            self.store.write(chunk, values, sizes)
             return drop(self.store.path, chunk)
         self.dP[chunk.start : chunk.stop] = values
-        if repr(plan) not in self.plans:
-            self.plans.append(repr(plan))
+        used = [repr(replace(plan, batch_size=size)) for size in sizes]
+        self.plans.extend(name for name in used if name not in self.plans)
+
+    def _sizes(self, chunk: range, plan: Plan) -> list[int]:
+        return list(dict.fromkeys([*self.earlier.get(chunk, []), plan.batch_size]))
 
     def effects(self, units: "list[Unit] | list[str]") -> Effects:
         """Those of the shard's units, in the caller's order."""

@@ -32,9 +32,10 @@ NOTES = ("plans", "rank_correlation")
 class Store:
     """dP [unit, intervention, example] on disk, with its labels and provenance as JSON attributes.
 
-    `batch_size` [unit] is how many rows a forward pass had that measured the unit. A row for which the model gave no
-    finite P is kept as infinity, and read as NaN; what is NaN on disk was never measured, or is lost. Opening an
-    existing store with another provenance raises `ArtefactError` naming what differs.
+    `batch_size` [unit] is how many rows a forward pass had that measured the unit, or its last examples: the sizes
+    before, where there were others, are the names of empty files. A row for which the model gave no finite P is kept as
+    infinity, and read as NaN; what is NaN on disk was never measured, or is lost. Opening an existing store with
+    another provenance raises `ArtefactError` naming what differs.
     """
 
     def __init__(self, group: Any, path: Path):
@@ -132,7 +133,9 @@ class Store:
         """The plans that chunks were measured with, which need not be the same where a sweep was resumed."""
         side = self.header.get("padding_side", "right")
         with _explained(self.path):
-            sizes = dict.fromkeys(int(size) for size in self.group["batch_size"][:] if size > 0)
+            before = sorted((int(file.name) for file in self._before.glob("[0-9]*")), reverse=True)
+            last = [int(size) for size in self.group["batch_size"][:] if size > 0]
+        sizes = dict.fromkeys([*before, *last])
         return [
             *self.group.attrs.get("notes", {}).get("plans", []),
             *(repr(Plan(size, self.chunk, side)) for size in sizes),
@@ -159,11 +162,18 @@ class Store:
         with _explained(self.path):
             return int((self.group["batch_size"][:] != NOT_YET).sum())
 
-    def write(self, chunk: range, values: np.ndarray, plan: Plan) -> None:
-        """Keep dP of a chunk, NaN where the model gave none."""
+    def write(self, chunk: range, values: np.ndarray, batch_sizes: list[int]) -> None:
+        """Keep dP of a chunk, NaN where the model gave none; `batch_sizes` measured it, one after another."""
         with _explained(self.path):
+            for size in batch_sizes[:-1]:
+                self._before.mkdir(exist_ok=True)
+                (self._before / f"{size}").touch()
             self.group["dP"][chunk.start : chunk.stop] = _marked(values)
-            self.group["batch_size"][chunk.start : chunk.stop] = plan.batch_size
+            self.group["batch_size"][chunk.start : chunk.stop] = batch_sizes[-1]
+
+    @property
+    def _before(self) -> Path:
+        return self.path / "batch_size" / "before"
 
     def write_examples(self, clean: np.ndarray, total: np.ndarray, largest: float) -> None:
         """P(x) and P(x') - P(x) of every example; the latter is NaN where there is no counterpart.
