@@ -15,7 +15,7 @@ import torch
 from helpers import BY_NAME, PAIRS, make_probe
 
 import icp
-from icp.sweep import exact
+from icp.sweep import begun, exact
 from icp.sweep.plan import Plan
 from icp.sweep.store import Store
 
@@ -324,13 +324,13 @@ def pieces(monkeypatch, at=0):
     return done
 
 
-HELD = {"all": 37_000, "last": 24_000}
+HELD = {"all": 48_000, "last": 30_000}
 """Bytes of clean values by which a part of the probe is held at a time, and several chunks share it."""
 
 
 @pytest.mark.parametrize("gap", (False, True))
 @pytest.mark.parametrize("positions", ("all", "last"))
-@pytest.mark.parametrize("other", (1.0, 0.6))
+@pytest.mark.parametrize("other", (1.0, 1.7))
 def test_where_a_probe_is_held_in_parts_nothing_is_measured_twice(
     model, units, positions, gap, other, tmp_path, monkeypatch
 ):
@@ -356,7 +356,7 @@ def test_where_a_probe_is_held_in_parts_nothing_is_measured_twice(
         after = pieces(patched)
         got = sweep(model, units, path, **options)
     assert Counter((first, e) for first, examples in [*before, *after] for e in examples) == every
-    assert np.abs(got.dP - whole.dP).max() < 1e-12 and (other < 1 or np.array_equal(got.dP, whole.dP))
+    assert np.abs(got.dP - whole.dP).max() < 1e-12 and (other > 1 or np.array_equal(got.dP, whole.dP))
     assert not list((path / "dP" / "begun").iterdir()), "what is finished is kept twice"
     assert np.array_equal(icp.Effects.load(path).dP, got_in_order(got, icp.Effects.load(path).units))
 
@@ -416,6 +416,53 @@ def test_the_plans_of_all_parts_of_a_chunk_are_noted(model, units, tmp_path, mon
     got = sweep(model, mine, path, batch_size=5)
     assert set(got.header["plans"]) == {repr(Plan(size)) for size in (16, 64, 5)}
     assert got.header["plans"] == icp.Effects.load(path).header["plans"]
+
+
+@pytest.mark.parametrize("at", ("save_file", "drop"))
+def test_a_kill_while_a_part_is_kept_or_dropped_leaves_no_file_behind(model, units, at, tmp_path, monkeypatch):
+    monkeypatch.setattr("icp.sweep.plan.CAPTURE_BYTES", HELD["all"])
+    path, times = tmp_path / "effects", []
+    where = "icp.sweep.begun.save_file" if at == "save_file" else "icp.sweep.results.drop"
+
+    def kill(*given):
+        times.append(1)
+        if len(times) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*given)
+
+    def killed():
+        monkeypatch.setattr(where, kill)
+        sweep(model, units, path)
+
+    real = begun.save_file if at == "save_file" else begun.drop
+    assert ended(in_a_child(killed)) == -signal.SIGKILL
+    left = [file.name for file in (path / "dP" / "begun").iterdir()]
+    assert any(name.startswith(".") for name in left) == (at == "save_file") and left
+    sweep(model, units, path)
+    assert not list((path / "dP" / "begun").iterdir())
+
+
+def test_what_another_process_has_kept_or_finished_is_not_undone(tmp_path):
+    """Two of them may measure the same chunk part by part."""
+    chunk, other = range(64, 128), range(6, 64)
+    dP = np.arange(64 * 2 * 5.0).reshape(64, 2, 5)
+    for reached in (2, 4, 3):
+        begun.keep(tmp_path, chunk, dP[:, :, :reached], [reached])
+    (found, reached), sizes = begun.kept(tmp_path, chunk, 5)
+    assert reached == 4 and sizes == [4] and np.array_equal(found[:, :, :4], dP[:, :, :4])
+    begun.keep(tmp_path, other, dP[:58, :, :2], [2])
+    real = begun.save_file
+
+    def finished_meanwhile(*given):
+        begun.drop(tmp_path, other)
+        real(*given)
+        begun.drop(tmp_path, other)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(begun, "save_file", finished_meanwhile)
+        begun.keep(tmp_path, other, dP[:58, :, :3], [2])
+    assert begun.kept(tmp_path, other, 5) is None and begun.kept(tmp_path, chunk, 5) is not None
+    assert len(list((tmp_path / "dP" / "begun").iterdir())) == 1
 
 
 def test_a_part_that_is_damaged_is_refused(model, units, tmp_path, monkeypatch):

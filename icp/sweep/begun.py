@@ -20,9 +20,20 @@ Begun = tuple[Float[np.ndarray, "unit intervention example"], int]
 
 
 def keep(store: Path, chunk: range, dP: Float[np.ndarray, "unit intervention example"], batch_sizes: list[int]) -> None:
-    """Keep the effects of a chunk's first examples; raises `ArtefactError` where the disk does not take them."""
-    with writing_file(_file(store, chunk)) as work:
-        save_file({"dP": np.ascontiguousarray(dP)}, work, {"batch_sizes": json.dumps(batch_sizes)})
+    """Keep the effects of a chunk's first examples, unless another process has kept more of them, or finished it.
+
+    Raises `ArtefactError` where the disk does not take them.
+    """
+    path = _file(store, chunk)
+    if _reached(path) > dP.shape[2]:
+        return
+    try:
+        with writing_file(path) as work:
+            save_file({"dP": np.ascontiguousarray(dP)}, work, {"batch_sizes": json.dumps(batch_sizes)})
+    except ArtefactError as error:
+        # Another process has finished the chunk meanwhile: its `drop` takes work files along, whosever they are.
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
 
 
 def kept(store: Path, chunk: range, examples: int) -> tuple[Begun, list[int]] | None:
@@ -44,8 +55,19 @@ def kept(store: Path, chunk: range, examples: int) -> tuple[Begun, list[int]] | 
 
 
 def drop(store: Path, chunk: range) -> None:
-    """Forget what was kept of a chunk."""
-    _file(store, chunk).unlink(missing_ok=True)
+    """Forget what was kept of a finished chunk, and what was being written of it."""
+    file = _file(store, chunk)
+    for path in (file, *file.parent.glob(f".{file.name}-*")):
+        path.unlink(missing_ok=True)
+
+
+def _reached(path: Path) -> int:
+    """Of how many examples a file holds the effects; of none where there is no whole one."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.get_slice("dP").get_shape()[2]
+    except (FileNotFoundError, SafetensorError):
+        return 0
 
 
 def _file(store: Path, chunk: range) -> Path:

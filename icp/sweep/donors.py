@@ -99,6 +99,11 @@ def donors_of(interventions: list[Intervention]) -> list[Donor]:
     return [a.donor for a in affine if a is not None and a.donor is not None]
 
 
+def swapping(interventions: list[Intervention]) -> int:
+    """How many donors have runs of their own, whose values are held beside the probe's."""
+    return len({donor for donor in donors_of(interventions) if isinstance(donor, CounterpartDonor | ExampleDonor)})
+
+
 @dataclass(frozen=True, eq=False)
 class Recorded:
     """Clean activations: `values` of sites [example, pos, column], by block the residual stream that enters it and what
@@ -206,16 +211,16 @@ class Donors:
             else:
                 continue
             padded = model.pad(rows, "right")
-            parts = torch.arange(len(rows), device=model.device).split(plan.batch_size)
-            values = self._recorded(padded[part] for part in parts).values
             index = torch.zeros(len(chosen), layout.batch.ids.shape[1], dtype=torch.long)
             for row, (example, partner) in enumerate(zip(chosen, partners)):
                 offset = int(layout.offsets[example])
                 index[row, offset : offset + len(partner)] = torch.tensor(partner)
             index = index.to(model.device)[:, layout.first :, None]
-            self.swapped[donor] = {
-                name: value.gather(1, index.expand(-1, -1, value.shape[2])) for name, value in values.items()
-            }
+            gathered: dict[str, list[Tensor]] = {name: [] for name in columns}
+            for part in torch.arange(len(rows), device=model.device).split(plan.batch_size):
+                for name, value in self._recorded([padded[part]]).values.items():
+                    gathered[name].append(value.gather(1, index[part].expand(-1, -1, value.shape[2])))
+            self.swapped[donor] = {name: torch.cat(gathered.pop(name)) for name in columns}
 
     def _recorded(
         self,

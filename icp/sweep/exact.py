@@ -18,7 +18,7 @@ from icp.interventions import Intervention, UnitDonor
 from icp.model import Model
 from icp.sites import Site, columns_of
 from icp.sweep.begun import Begun
-from icp.sweep.donors import Donors, Means, Recorded, Recorder, donors_of
+from icp.sweep.donors import Donors, Means, Recorded, Recorder, donors_of, swapping
 from icp.sweep.memory import ran_out, too_large
 from icp.sweep.plan import Layout, Plan, Positions, as_numpy
 from icp.units import Unit
@@ -56,12 +56,12 @@ def exact_chunks(
     """
     where = layout.where(positions)
     begun = dict(begun)
-    dearest = _dearest(model, layout, units, plan.unit_chunk)
+    dearest = _dearest(model, layout, units, interventions, plan.unit_chunk)
     while chunks:
         if recorded is None:
-            capture = _Capture.of(model, layout, units, plan, chunks, dearest)
+            capture = _Capture.of(model, layout, units, interventions, plan, chunks, dearest)
         else:
-            capture = replace(_Capture.of_all(model, layout, units, plan), chunks=chunks)
+            capture = replace(_Capture.of_all(model, layout, units, interventions, plan), chunks=chunks)
         try:
             for examples in capture.parts:
                 first, stop = int(examples[0]), int(examples[-1]) + 1
@@ -114,7 +114,14 @@ class _Capture:
 
     @classmethod
     def of(
-        cls, model: Model, layout: Layout, units: list[Unit], plan: Plan, chunks: list[range], dearest: int
+        cls,
+        model: Model,
+        layout: Layout,
+        units: list[Unit],
+        interventions: list[Intervention],
+        plan: Plan,
+        chunks: list[range],
+        dearest: int,
     ) -> "_Capture":
         """As many chunks as one clean run may serve within the plan's `capture_bytes`, one at the least.
 
@@ -123,7 +130,8 @@ class _Capture:
         """
 
         def cost(count: int) -> int:
-            return _bytes_an_example(model, layout, [units[i] for chunk in chunks[:count] for i in chunk])
+            mine = [units[i] for chunk in chunks[:count] for i in chunk]
+            return _bytes_an_example(model, layout, mine, interventions)
 
         held = max(1, min(layout.examples, plan.capture_bytes // dearest))
         most = len(chunks) if held == layout.examples else CHUNKS_A_CAPTURE
@@ -135,16 +143,16 @@ class _Capture:
         return cls(chunks[:count], parts, mine, held * cost(count))
 
     @classmethod
-    def of_all(cls, model: Model, layout: Layout, units: list[Unit], plan: Plan) -> "_Capture":
+    def of_all(
+        cls, model: Model, layout: Layout, units: list[Unit], interventions: list[Intervention], plan: Plan
+    ) -> "_Capture":
         """All units as one chunk."""
-        return cls.of(model, layout, units, plan, [range(len(units))], _bytes_an_example(model, layout, units))
+        dearest = _bytes_an_example(model, layout, units, interventions)
+        return cls.of(model, layout, units, interventions, plan, [range(len(units))], dearest)
 
     def needs(self, model: Model, interventions: list[Intervention]) -> tuple[dict[str, Tensor], list[int], list[int]]:
         """Columns by site, and the blocks whose residual stream, and whose attention's output, edits are added to."""
-        routes = {_route(model, model.sites[u.site], what.as_affine() is not None) for u in self.units
-                  for what in interventions}  # fmt: skip
-        attentions = sorted({route.start for route in routes if route.way == "attention"})
-        return columns_needed(model, self.units, interventions), sorted({r.start for r in routes}), attentions
+        return columns_needed(model, self.units, interventions), *_streams(model, self.units, interventions)
 
     def lent(
         self,
@@ -168,17 +176,29 @@ class _Capture:
         return ready, donors, torch.cat([ready.value(model, rows) for rows in examples.split(plan.batch_size)])
 
 
-def _bytes_an_example(model: Model, layout: Layout, units: list[Unit]) -> int:
-    """What is held of one example for interventions on these units."""
-    d_model, each = model.sites["hook_embed"].width, layout.width * model.dtype.itemsize
-    columns = sum(len(model.sites[unit.site].columns(unit)) for unit in units)
-    return layout.bytes_kept(model) + each * (2 * columns + 2 * d_model * len({unit.site for unit in units}))
+def _bytes_an_example(model: Model, layout: Layout, units: list[Unit], interventions: list[Intervention]) -> int:
+    """What is held of one example for interventions on these units.
+
+    Its own values, those of each donor that swaps values in, and one copy more of them while parts are joined.
+    """
+    lenders = [donor.unit for donor in donors_of(interventions) if isinstance(donor, UnitDonor)]
+    columns = sum(len(model.sites[unit.site].columns(unit)) for unit in [*units, *lenders])
+    streams = sum(map(len, _streams(model, units, interventions))) * model.sites["hook_embed"].width
+    each = layout.width * model.dtype.itemsize
+    return layout.bytes_kept(model) + each * ((2 + swapping(interventions)) * columns + 2 * streams)
 
 
-def _dearest(model: Model, layout: Layout, units: list[Unit], size: int) -> int:
+def _dearest(model: Model, layout: Layout, units: list[Unit], interventions: list[Intervention], size: int) -> int:
     """The most bytes an example that a chunk of `size` units takes."""
-    starts = range(0, len(units), size)
-    return max(_bytes_an_example(model, layout, units[start : start + size]) for start in starts)
+    parts = (units[start : start + size] for start in range(0, len(units), size))
+    return max(_bytes_an_example(model, layout, part, interventions) for part in parts)
+
+
+def _streams(model: Model, units: list[Unit], interventions: list[Intervention]) -> tuple[list[int], list[int]]:
+    """The blocks whose residual stream, and whose attention's output, edits are added to."""
+    sites, affine = {unit.site for unit in units}, {what.as_affine() is not None for what in interventions}
+    routes = {_route(model, model.sites[site], is_affine) for site in sites for is_affine in affine}
+    return sorted({r.start for r in routes}), sorted({r.start for r in routes if r.way == "attention"})
 
 
 def clean_run(
@@ -188,7 +208,7 @@ def clean_run(
 
     Raises `NotFiniteError` naming an input for which P is not finite.
     """
-    capture = _Capture.of_all(model, layout, units, plan)
+    capture = _Capture.of_all(model, layout, units, interventions, plan)
     if len(capture.parts) == 1:
         recorder = Recorder(model, *capture.needs(model, interventions))
         try:

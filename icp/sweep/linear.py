@@ -18,7 +18,7 @@ from icp.model import Model
 from icp.properties import PairGap
 from icp.sites import Site
 from icp.sweep.changes import Change, Clean, changes, place_of
-from icp.sweep.donors import Donors, Means, donors_of, needed_sites
+from icp.sweep.donors import Donors, Means, donors_of, needed_sites, swapping
 from icp.sweep.gradients import Dropping, require_gradient, traced
 from icp.sweep.plan import Layout, Plan, Positions, as_numpy
 from icp.units import Unit
@@ -90,6 +90,33 @@ class Linear:
             each = [places[place] for place in sites.values()]
             run = self.steps * sum(blocks + 1 - site.start + 2 * backward([site]) for site in each)
         return (run + fixed) / (blocks + 1)
+
+    def bytes_beside(self, model: Model, layout: Layout, units: list[Unit], interventions: list[Intervention]) -> int:
+        """What the estimates of these units hold of an example, beside a forward and a backward pass.
+
+        Whole sites: clean values where they are run for apart, those of each donor that swaps values in, one copy more
+        while they are joined; with GradDrop, what is added under each intervention, and one more set of gradients.
+        """
+        places = {place_of(unit, self.qk_fix) for unit in units}
+        held = {site.name for site in needed_sites(model, interventions, units)}
+        apart = {unit.site for unit in units} - places
+        lends = self.steps > 1 or any(isinstance(donor, UnitDonor) for donor in donors_of(interventions))
+        copies = lends + swapping(interventions)
+        values = (copies + bool(copies)) * self._width(model, held | places if self.steps > 1 else held)
+        values += self._width(model, apart)
+        if self.steps > 1:
+            entered = {model.sites[place].start for place in places}
+            values += 2 * len(entered) * model.sites["hook_embed"].width
+        if self.grad_drop and self.steps == 1:
+            added = {(unit.site, len(model.site(unit).columns(unit))): place_of(unit, self.qk_fix) for unit in units}
+            values += len(interventions) * sum(model.sites[place].width for place in added.values())
+            values += self._width(model, places)
+        estimates = (2 + 2 * self.grad_drop) * len(units) * len(interventions)
+        return (layout.batch.ids.shape[1] * values + estimates) * model.dtype.itemsize
+
+    @staticmethod
+    def _width(model: Model, names: set[str]) -> int:
+        return sum(model.sites[name].width for name in names)
 
     def require(self, model: Model, layout: Layout, interventions: list[Intervention]) -> None:
         """Raise `IcpError` where these interventions, this property or this model has no such estimate."""

@@ -204,8 +204,10 @@ def _measure(
         with torch.no_grad():
             layout = Layout.of(model, tokens, padding_side)
             layout.where(positions)  # raises before anything is written
+            beside = 0
             if isinstance(method, Linear):
                 method.require(model, layout, interventions)
+                beside = _beside(method, model, layout, order, interventions, store is not None)
             exact_and_affine = method == "exact" and _all_affine(interventions)
             late = LateLayout.of_positions(model, tokens, positions) if exact_and_affine else None
 
@@ -225,8 +227,10 @@ def _measure(
                 return means, clean, total, recorded
 
             def ready(noted: Plan | None):
-                gradient = method != "exact"
-                plan = Plan.of(model, layout, batch_size, memory, padding_side, gradient=gradient, noted=noted)
+                plan = Plan.of(
+                    model, layout, batch_size, memory, padding_side, gradient=method != "exact", beside=beside,
+                    noted=noted,
+                )  # fmt: skip
                 return within_memory(plan, prepared)
 
             noted = _noted(store)
@@ -275,6 +279,15 @@ def _linear(method, model, layout, units, interventions, positions, means, plan,
         for chunk in group:
             results.write(chunk, dP[start : start + len(chunk)], plan)
             start += len(chunk)
+
+
+def _beside(method: Linear, model: Model, layout: Layout, units, interventions, stored: bool) -> int:
+    """Bytes an example that the estimates that are made together hold beside their forward and backward passes."""
+    size = Plan.unit_chunk
+    chunks = [range(start, min(start + size, len(units))) for start in range(0, len(units), size)]
+    groups = _groups(chunks, units) if stored and method.steps > 1 else [chunks]
+    together = ([units[i] for chunk in group for i in chunk] for group in groups)
+    return max(method.bytes_beside(model, layout, mine, interventions) for mine in together)
 
 
 def _groups(chunks: list[range], units: list[Unit]) -> list[list[range]]:

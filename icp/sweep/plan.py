@@ -57,14 +57,15 @@ class Plan:
         memory: float | None = None,
         padding_side: str = "right",
         gradient: bool = False,
+        beside: int = 0,
         noted: "Plan | None" = None,
     ) -> "Plan":
         """1,280 tokens (on a GPU 16,384) and at most 256 MB of logits a forward pass; or `batch_size` rows.
 
         With `memory`, bytes that the process (on a GPU: its memory there) should stay below, a quarter of what is free
-        goes to clean values and at most half to a forward pass. How much that is depends on the moment: `noted`, the
-        plan of another process with the same budget, is taken where it fits into what is free. Raises `IcpError` where
-        not even one row fits.
+        goes to clean values and at most half to a forward pass, with the bytes a row that are held `beside` it. How
+        much that is depends on the moment: `noted`, the plan of another process with the same budget, is taken where it
+        fits into what is free. Raises `IcpError` where not even one row fits.
         """
         vocabulary = model.vocabulary_read(layout.tokens.property)
         by_tokens = TOKENS_A_PASS["cuda" if model.device.type == "cuda" else "cpu"] // layout.width
@@ -72,7 +73,7 @@ class Plan:
         rows, capture = max(1, min(by_tokens, read)), CAPTURE_BYTES
         if memory is not None:
             held, once, tokens, logits = bytes_held(model.device), *_bytes_of(model, layout, vocabulary, gradient)
-            free = int(memory) - held
+            free, tokens = int(memory) - held, tokens + beside
             if noted is not None:
                 asked = once + noted.batch_size * tokens + noted.read_rows * logits + noted.capture_bytes
                 alike = noted.memory == memory and noted.padding_side == padding_side

@@ -93,7 +93,11 @@ class Results:
 
     def begun(self, chunks: list[range], examples: int) -> dict[range, Begun]:
         """What is kept of chunks that are not finished, with room for this many examples."""
-        found = {chunk: kept(self.store.path, chunk, examples) for chunk in chunks if self.store is not None}
+        if self.store is None:
+            return {}
+        for chunk in set(self.chunks) - set(chunks):
+            drop(self.store.path, chunk)  # a process that was killed may not have come to it
+        found = {chunk: kept(self.store.path, chunk, examples) for chunk in chunks}
         self.earlier |= {chunk: there[1] for chunk, there in found.items() if there is not None}
         return {chunk: there[0] for chunk, there in found.items() if there is not None}
 
