@@ -1,8 +1,12 @@
 """A budget of memory counts the values that interventions swap in, and what estimates keep beside their passes."""
 
+import gc
+import weakref
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
+import torch
 from helpers import BY_NAME, make_probe
 
 import icp
@@ -94,3 +98,31 @@ def test_a_plan_for_estimates_leaves_room_for_what_is_swapped_in(model, units, m
     beside = method.bytes_beside(model, layout, sorted(units), swaps(9))
     assert many.header["plans"] == [repr(Plan(free // 2 // (tokens + logits + beside)))]
     assert few.header["plans"] != many.header["plans"]
+
+
+@pytest.mark.parametrize("records", (True, False))
+def test_what_a_clean_run_records_leaves_the_other_runs_their_memory(model, units, records, monkeypatch):
+    """Where it cannot be held beside any other run over the probe, or not even recorded, batches stay as they are."""
+    want = icp.measure(model, make_probe(), units, swaps(1), **QUIET)
+    held, real = [], Layout.clean
+
+    class Recorder(exact.Recorder):
+        def recorded(self):
+            held.append(weakref.ref(self))
+            if not records:
+                raise torch.OutOfMemoryError("full")
+            found = super().recorded()
+            held.append(weakref.ref(found))
+            return found
+
+    def clean(self, model, plan):
+        gc.collect()
+        if any(kept() is not None for kept in held):
+            raise torch.OutOfMemoryError("full")
+        return real(self, model, plan)
+
+    monkeypatch.setattr(exact, "Recorder", Recorder)
+    monkeypatch.setattr(Layout, "clean", clean)
+    got = icp.measure(model, make_probe(), units, swaps(1), **QUIET)
+    assert held and got.header["plans"] == want.header["plans"]
+    assert np.abs(got.dP - want.dP).max() < 1e-12 and np.array_equal(got.total, want.total)

@@ -94,7 +94,7 @@ def test_a_plain_input_without_a_finite_number_is_refused_still():
         model.unembed.weight[12] = float("inf")
         model.unembed.weight[make_tokenizer()(" she")["input_ids"][0]] = float("nan")
     for method in ("exact", "linear"):
-        with pytest.raises(icp.NotFiniteError, match=r"nan for 'The nurse said that' without intervention"):
+        with pytest.raises(icp.NotFiniteError, match=r"nan for 'The (nurse|carpenter) said that' without intervention"):
             icp.measure(model, make_probe(), "hook_embed[0]", icp.Mask(), method=method, **QUIET)
 
 

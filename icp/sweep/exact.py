@@ -217,6 +217,7 @@ def clean_run(
         except (MemoryError, RuntimeError) as error:
             if not ran_out(error):
                 raise
+            del recorder
     return layout.clean(model, plan), None
 
 

@@ -219,12 +219,12 @@ def _measure(
                         model, told, needed_sites(model, interventions, order), plan,
                         width=layout.width, per_position=by_position(donors),
                     )  # fmt: skip
-                if method == "exact" and late is None:
+                others = np.zeros(0) if gap else _counterparts(model, probe, property, plan)
+                if method == "exact" and late is None:  # the last of all runs: what it keeps leaves them less memory
                     clean, recorded = clean_run(model, layout, order, interventions, plan)
                 else:
                     clean, recorded = layout.clean(model, plan), None
-                total = np.zeros(0) if gap else _total(model, probe, property, plan, clean)
-                return means, clean, total, recorded
+                return means, clean, others if gap else others - as_numpy(clean), recorded
 
             def ready(noted: Plan | None):
                 plan = Plan.of(
@@ -237,6 +237,7 @@ def _measure(
             (means, clean, total, recorded), plan = ready(noted)
             meanwhile = _noted(store)
             if meanwhile != noted:  # another process has made the store
+                recorded = None
                 (means, clean, total, recorded), plan = ready(meanwhile)
         label = method.label if isinstance(method, Linear) else method
         names = [str(unit) for unit in order]
@@ -330,12 +331,12 @@ def _numpy_dtype(model: Model) -> np.dtype:
     return as_numpy(torch.empty(0, dtype=model.dtype)).dtype
 
 
-def _total(model: Model, probe: Probe, property: Property, plan: Plan, clean: torch.Tensor) -> np.ndarray:
-    """P(x') - P(x), NaN where an example has no counterpart."""
-    total = np.full(len(probe), np.nan, dtype=_numpy_dtype(model))
+def _counterparts(model: Model, probe: Probe, property: Property, plan: Plan) -> np.ndarray:
+    """P(x'), NaN where an example has no counterpart."""
+    others = np.full(len(probe), np.nan, dtype=_numpy_dtype(model))
     paired = [i for i, e in enumerate(probe.examples) if e.counterpart is not None]
     if paired:
-        others = Probe(tuple(probe.examples[i] for i in paired)).swapped()
-        layout = Layout.of(model, others.tokenize(model.tokenizer, property), plan.padding_side)
-        total[paired] = as_numpy(layout.clean(model, plan)) - as_numpy(clean)[paired]
-    return total
+        swapped = Probe(tuple(probe.examples[i] for i in paired)).swapped()
+        layout = Layout.of(model, swapped.tokenize(model.tokenizer, property), plan.padding_side)
+        others[paired] = as_numpy(layout.clean(model, plan))
+    return others
