@@ -6,9 +6,10 @@ cue through what was not swapped. Swapping all heads and neurons of pairs of equ
 consistency, in loss and gradient.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -77,6 +78,15 @@ class Invariance(Objective):
                     f"{what.label} cannot be trained with, only measured: use a mask by zero or the mean, a scale, or "
                     "a swap with the counterpart or another unit"
                 )
+
+    @property
+    def label(self) -> str:
+        """With a digest of the units, which may be thousands."""
+        digest = hashlib.sha256(" ".join(map(str, self.units)).encode()).hexdigest()[:16]
+        others = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "units"}
+        others["interventions"] = [what.label for what in self.interventions]
+        told = ", ".join(f"{name}={value!r}" for name, value in others.items())
+        return f"Invariance({len(self.units)} units {digest}, {told})"
 
     def begin(self, model, rows):
         require_disjoint(model, list(self.units))

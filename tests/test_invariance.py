@@ -262,6 +262,16 @@ def test_activation_checkpointing_changes_nothing(name, what):
     assert len(functions) == 1, "each block's own function is back"
 
 
+def test_the_label_tells_one_from_another_and_is_short():
+    model = BY_NAME["llama"].model()
+    whole = everyone(model)
+    some = [icp.Invariance(whole), icp.Invariance(whole[1:]), icp.Invariance(whole, weight=0.5),
+            icp.Invariance(whole, interventions=icp.Mask("zero")), icp.Invariance(whole, units_per_step=3)]  # fmt: skip
+    assert len({invariance.label for invariance in some}) == len(some)
+    assert icp.Invariance(list(whole)).label == some[0].label
+    assert max(len(invariance.label) for invariance in some) < 250
+
+
 def test_a_selection_gives_those_that_are_to_be_regularised():
     model = BY_NAME["llama"].model()
     units = model.units("head")[:3]
