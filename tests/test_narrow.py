@@ -1,6 +1,7 @@
 """What is left out of a forward pass: attention whose output is known, and positions of the last block nobody reads."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -188,7 +189,8 @@ def test_a_hook_that_looks_sees_what_the_model_computes(place):
         if side == "input"
         else target.register_forward_hook(lambda m, args, output: look(output))
     )  # fmt: skip
-    icp.measure(model, make_probe(), "blocks.0.mlp.hook_post[3]", icp.Scale(1.0), batch_size=4, **QUIET)
+    texts = icp.Probe(tuple(replace(example, counterpart=None) for example in make_probe().examples))
+    icp.measure(model, texts, "blocks.0.mlp.hook_post[3]", icp.Scale(1.0), batch_size=4, **QUIET)
     got = list(seen)
     seen.clear()
     with torch.no_grad():
