@@ -34,9 +34,12 @@ print(young, faults(), grown)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a habit of glibc's malloc")
 def test_freed_memory_is_kept_for_the_next_pass():
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
-    young, later, grown = map(int, done.stdout.split())
-    assert later < 10_000
-    assert grown < 1024  # KiB: the block that moves the thresholds is never touched
-    if young < 100_000:  # twelve blocks of 1,024 pages, twenty times
-        pytest.skip("what was imported has moved malloc's thresholds already, so that there is nothing to keep")
+    """What lies at the top of the heap, which differs from run to run, decides whether malloc can give memory back."""
+    for _ in range(12):
+        done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+        young, later, grown = map(int, done.stdout.split())
+        assert later < 10_000
+        assert grown < 1024  # KiB: the block that moves the thresholds is never touched
+        if young > 100_000:  # twelve blocks of 1,024 pages, twenty times
+            return
+    pytest.skip("in twelve processes malloc kept what was freed in any case")
