@@ -54,6 +54,7 @@ class Step:
         return self.rows.counterparts(self.model, self.index)
 
 
+@dataclass(frozen=True)
 class Objective:
     """What a fine-tune minimises: the mean cross-entropy of its rows. Subclasses replace that or add a penalty.
 

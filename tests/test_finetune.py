@@ -1,6 +1,7 @@
 """Fine-tuning: what is trained, what is kept, what is refused, and that a killed run comes to the same end."""
 
 import dataclasses
+import json
 import random
 import sys
 
@@ -171,6 +172,12 @@ def test_a_killed_run_comes_to_the_same_end(tmp_path, regularised):
     assert all(torch.equal(a, b) for a, b in zip(again.module.parameters(), resumed.module.parameters()))
     with pytest.raises(icp.ArtefactError, match="was begun with seed 0, this call has 1"):
         icp.finetune(model, rows(), folder=tmp_path / "killed", seed=1, **options)
+
+
+def test_plain_fine_tuning_is_resumed_by_another_process(tmp_path):
+    model = BY_NAME["llama"].model(torch.float32)
+    icp.finetune(model, rows(), folder=tmp_path, **QUIET)
+    assert json.loads((tmp_path / "asked.json").read_text())["asked"]["objectives"] == ["Objective()"]
 
 
 @dataclasses.dataclass(frozen=True)
