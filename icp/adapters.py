@@ -125,7 +125,8 @@ def require_pruned(model: Model) -> None:
         if choice.role == "erase":
             along = torch.nn.functional.normalize(torch.tensor(choice.along, dtype=torch.float64), dim=1).to(weights)
             left, scale = (along @ weights).abs().max(), weights.abs().max()
-            back = left > 50 * torch.finfo(model.dtype).eps ** 0.75 * scale
+            epsilon = max(torch.finfo(dtype).eps for dtype in (model.dtype, torch.float32))  # adapters are in float32
+            back = left > 50 * epsilon**0.75 * scale
         else:
             back = weights.any()
         if back:
