@@ -8,7 +8,8 @@ from icp.control_variate import ControlledMean, control_variate_mean
 from icp.drivers import Drivers, drivers
 from icp.effects import Effects
 from icp.errors import ArtefactError, IcpError, ModelError, NotFiniteError, ProbeError, PruneError, UnitError
-from icp.evaluate import Evaluation, evaluate
+from icp.evaluate import evaluate
+from icp.evaluation import Evaluation
 from icp.finetune import finetune
 from icp.frontier import Frontier
 from icp.interventions import Affine, Intervention, Mask, Scale, Swap

@@ -10,7 +10,7 @@ from helpers import BY_NAME, make_probe
 from scipy import stats
 
 import icp
-from icp.evaluate import METRICS, Inputs
+from icp.evaluation import Inputs
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
@@ -60,7 +60,8 @@ def test_metrics_are_what_the_full_logits_say(model, probe):
 def test_metrics_of_a_bfloat16_model_are_near_those_of_the_same_weights_in_float32(model, probe):
     rounded = icp.load(copy.deepcopy(model.module).bfloat16(), model.tokenizer)
     full = icp.load(copy.deepcopy(rounded.module).float(), model.tokenizer)
-    found = icp.evaluate({"bfloat16": rounded, "float32": full}, probe, METRICS).values
+    metrics = ["gap", "accuracy", "task_loss", "next_token_loss"]
+    found = icp.evaluate({"bfloat16": rounded, "float32": full}, probe, metrics).values
     for metric, values in found["float32"].items():
         np.testing.assert_allclose(found["bfloat16"][metric], values, atol=0.03 * np.abs(values).max(), err_msg=metric)
 
@@ -167,7 +168,7 @@ def test_what_cannot_be_evaluated_says_why(model, probe):
     one_answer = icp.Probe.from_texts([icp.Example("The nurse ran", answers=(" she",), label=0)])
     for words, call in [
         ("name metrics=['next_token_loss']", lambda: icp.evaluate(model, bare)),
-        ("unknown metric 'f1': use one of gap, accuracy", lambda: icp.evaluate(model, probe, ["f1"])),
+        ("unknown metric 'f2': use one of gap, accuracy", lambda: icp.evaluate(model, probe, ["f2"])),
         ("some examples have no counterpart", lambda: icp.evaluate(model, alone, ["gap"])),
         ("needs the right answer of 'The nurse ran'", lambda: icp.evaluate(model, bare, ["accuracy"])),
         ("no model was given", lambda: icp.evaluate({}, probe)),

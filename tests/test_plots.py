@@ -7,6 +7,7 @@ from artefacts import MEANS, TOTAL, UNITS, carrying, cost, doses, effects, estim
 import icp
 from icp import plots
 from icp.audit import audit
+from icp.judged import Judged
 from icp.plots.style import NEGATIVE, POSITIVE
 
 
@@ -239,3 +240,17 @@ def test_there_must_be_something_to_draw():
         plots.neuron_strip(carrying(MEANS[:6], units=UNITS[:6]))
     with pytest.raises(icp.ArtefactError, match="no intervention 'mask:zero'"):
         plots.head_map(cost(), 2, 3, intervention="mask:zero")
+
+
+def test_metrics_that_are_no_means_are_shown_in_percent_with_their_intervals():
+    from test_metrics import many
+
+    of, one, other = many()
+    found = icp.Evaluation({}, judged=Judged(of, {"before": one, "after": other}))
+    figure = plots.before_after({"x": found})
+    table = found.table()
+    shown = traces(figure, name="before")
+    assert [t.x[0] for t in shown] == [pytest.approx(100 * table.loc[(m, "before"), "mean"]) for m in found.metrics]
+    low = 100 * table.loc[("worst_group_accuracy", "before"), "low"]
+    assert shown[1].x[0] - shown[1].error_x.arrayminus[0] == pytest.approx(low)
+    assert figure.layout.annotations[1].text == "<b>worst-group accuracy</b>"
