@@ -33,6 +33,7 @@ from icp.properties import (
 from icp.prune import prune
 from icp.report import Report, report
 from icp.scores import Scores, damage, indirect_effect, selectivity, spuriousness
+from icp.seeds import over_seeds
 from icp.selection import Choice, Selection
 from icp.step import Objective
 from icp.sweep.co_ablation import CoAblation, co_ablation
@@ -49,6 +50,6 @@ __all__ = [
     "NextTokenLoss", "NotFiniteError", "Objective", "PairGap", "PreservingPairs", "Probability", "Probe",
     "ProbeError", "Property", "PruneError", "Ray", "Report", "Scale", "Scores", "Selection", "SetEffects", "Swap",
     "TaskLoss", "Unit", "UnitError", "co_ablation", "control_variate_mean", "controlled_spuriousness", "damage",
-    "drivers", "evaluate", "finetune", "frontier", "indirect_effect", "load", "measure", "measure_sets", "prune",
-    "report", "selectivity", "spuriousness",
+    "drivers", "evaluate", "finetune", "frontier", "indirect_effect", "load", "measure", "measure_sets", "over_seeds",
+    "prune", "report", "selectivity", "spuriousness",
 ]  # fmt: skip

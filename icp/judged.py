@@ -52,6 +52,9 @@ class Judged:
             raise IcpError(f"the answers of {model!r} were not kept: there are {', '.join(self.probabilities)}")
         return Predictions(self.probabilities[model], self.cases)
 
+    def value(self, model: str, metric: str) -> float:
+        return judge(metric, self.bins).value(self.predictions(model))
+
     def interval(self, model: str, metric: str, level: float) -> dict[str, float]:
         """The metric's value with its interval, and the count of examples."""
         how, predictions = judge(metric, self.bins), self.predictions(model)
