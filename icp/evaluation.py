@@ -140,10 +140,11 @@ class Evaluation:
         Raises `IcpError` where the model's answers were not kept (ask for a metric that is read off them, such as
         `ece`), or an example has no group.
         """
-        return by_group(self._answers.predictions(model), level)
+        return by_group(self.answers.predictions(model), level)
 
     @property
-    def _answers(self) -> Judged:
+    def answers(self) -> Judged:
+        """What `judged` holds; raises `IcpError` where nothing was kept."""
         if self.judged is None:
             raise IcpError(f"no answers were kept: evaluate by one or more of {', '.join(JUDGED)}")
         return self.judged
@@ -154,13 +155,13 @@ class Evaluation:
     def interval(self, model: str, metric: str, level: float = 0.95) -> dict[str, float]:
         """One row of `table`: `mean`, `low`, `high` and `n`."""
         if metric in JUDGED:
-            return self._answers.interval(model, metric, level)
+            return self.answers.interval(model, metric, level)
         of = share_interval if metric in SHARES else mean_interval
         return of(self.values[model][metric], self._clusters(metric), level)
 
     def _change(self, before: str, after: str, metric: str, level: float) -> dict[str, float]:
         if metric in JUDGED:
-            return self._answers.change(before, after, metric, level)
+            return self.answers.change(before, after, metric, level)
         old, clusters = self.values[before][metric], self._clusters(metric)
         difference = self.values[after][metric] - old
         row = mean_interval(difference, clusters, level)
