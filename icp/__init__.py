@@ -7,6 +7,7 @@ from icp.certificate import Certificate
 from icp.control_variate import ControlledMean, control_variate_mean
 from icp.drivers import Drivers, drivers
 from icp.effects import Effects
+from icp.efficiency import Efficiency, efficiency
 from icp.errors import ArtefactError, IcpError, ModelError, NotFiniteError, ProbeError, PruneError, UnitError
 from icp.evaluate import evaluate
 from icp.evaluation import Evaluation
@@ -45,11 +46,11 @@ from icp.units import Unit
 
 __all__ = [
     "Affine", "ArtefactError", "Certificate", "Choice", "ClassProbability", "CoAblation", "ControlledMean",
-    "Drivers", "Effects", "ErrorRate", "Evaluation", "Example", "FlippingPairs", "Frontier", "IcpError",
+    "Drivers", "Effects", "Efficiency", "ErrorRate", "Evaluation", "Example", "FlippingPairs", "Frontier", "IcpError",
     "Intervention", "Invariance", "Linear", "LogLikelihood", "LogitDifference", "Mask", "Model", "ModelError",
     "NextTokenLoss", "NotFiniteError", "Objective", "PairGap", "PreservingPairs", "Probability", "Probe",
     "ProbeError", "Property", "PruneError", "Ray", "Report", "Scale", "Scores", "Selection", "SetEffects", "Swap",
     "TaskLoss", "Unit", "UnitError", "co_ablation", "control_variate_mean", "controlled_spuriousness", "damage",
-    "drivers", "evaluate", "finetune", "frontier", "indirect_effect", "load", "measure", "measure_sets", "over_seeds",
-    "prune", "report", "selectivity", "spuriousness",
+    "drivers", "efficiency", "evaluate", "finetune", "frontier", "indirect_effect", "load", "measure", "measure_sets",
+    "over_seeds", "prune", "report", "selectivity", "spuriousness",
 ]  # fmt: skip

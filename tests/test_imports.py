@@ -19,7 +19,7 @@ ORDER = """
     sweep.topk sweep.measure scores audit selection rows step invariance adapters runs trainer finetune
     baselines.paired baselines.balance baselines.mmd baselines.adversarial baselines.twice baselines.last_layer
     baselines.influence baselines frontier nested_sets prune
-    predictions resampling metrics judged evaluation seeds evaluate drivers plots.style plots.units
+    predictions resampling metrics judged evaluation seeds evaluate efficiency drivers plots.style plots.units
     plots.evidence plots.calibration plots page sections.text sections.evidence sections.limits sections.units
     sections report steps demo demo.sentences demo.run cli_measure cli
 """.split()  # noqa: SIM905
