@@ -76,6 +76,17 @@ def test_accuracy_is_among_any_number_of_answers(model, probe):
         assert found.tolist() == [float(b == label) for b in best]
 
 
+def test_the_probability_of_each_answer_is_what_the_full_logits_say(model, probe):
+    """Texts of several lengths in one batch, each as it is alone."""
+    answers = (" she", " he", " it", " the")
+    of_four = icp.Probe(tuple(icp.Example(e.text, answers=answers, label=0) for e in probe.examples))
+    found = icp.evaluate(model, of_four, ["ece"]).answers.predictions(model.name)
+    ids = [model.tokenizer(a)["input_ids"][0] for a in answers]
+    for row, example in enumerate(of_four.examples):
+        alone = np.exp(log_probabilities(model, example.text)[0][-1][ids])
+        np.testing.assert_allclose(found.probabilities[row], alone / alone.sum(), atol=1e-9)
+
+
 def test_answers_that_tie_are_not_right():
     """Neither answer then has the largest logit."""
     blind = icp.load(planted.module(), planted.tokenizer())
@@ -207,6 +218,8 @@ def test_a_model_that_returns_nan_has_no_accuracy(model, probe):
         broken.unembed.weight.fill_(float("nan"))
     with pytest.raises(icp.NotFiniteError, match="measure in float32, or leave this input out"):
         icp.evaluate(broken, probe, ["accuracy"])
+    with pytest.raises(icp.NotFiniteError, match="returns nan for an answer to 'The nurse said that': measure in"):
+        icp.evaluate(broken, probe, ["ece"])
 
 
 def test_a_gap_of_gaps_is_refused(model, probe):
