@@ -14,6 +14,8 @@ from icp.statistics import Clusters, fewest_clusters
 
 RESAMPLES = 1000
 DRAWN_AT_ONCE = 1 << 22
+ROUNDING = 1e-12
+"""What resamples of equal numbers differ by, and more."""
 
 Statistic = Callable[[Float[np.ndarray, "draw *feature"]], Float[np.ndarray, " draw"]]
 
@@ -65,7 +67,7 @@ def interval(
     from scipy.stats import t
 
     groups, half = fewest_clusters(len(clusters), clusters), float("nan")
-    if groups > 1 and error > 0:
+    if groups > 1 and error > ROUNDING:
         half = float(t.ppf(0.5 + level / 2, groups - 1)) * error
     low, high = value - half, value + half
     return {

@@ -154,8 +154,9 @@ def test_intervals_stay_in_bounds_and_have_no_ends_where_nothing_varies():
     assert near["high"] == 1.0 and 0 < near["low"] < 0.95 and near["n"] == 6
     wider = interval(0.95, 0.1, APART, 0.99, 0.0, 1.0)
     assert wider["low"] < near["low"]
-    none = interval(1.0, 0.0, APART, 0.95, 0.0, 1.0)
-    assert none["mean"] == 1.0 and np.isnan([none["low"], none["high"]]).all()
+    for error in (0.0, 1e-16):
+        none = interval(1.0, error, APART, 0.95, 0.0, 1.0)
+        assert none["mean"] == 1.0 and np.isnan([none["low"], none["high"]]).all()
 
 
 def many(seed=0, count=300, sharpness=1.0):
@@ -193,7 +194,11 @@ def test_a_report_shows_metrics_that_are_no_means():
     for text in ("worst-group accuracy, % (n = 300)", fixed(100 * change["mean"], 1, "+")):
         assert text in page
     low, high = (100 * change[end] for end in ("low", "high"))
-    assert formatted(low, high, 1, "+") in page
+    assert formatted(low, high, 1, "+") in page and "reliability-0" not in page
+    calibrated = icp.Evaluation({}, judged=Judged(of, {f"model {i}": one for i in range(8)}, ("ece",)))
+    page = icp.report("A title", evaluations={"x": calibrated}).html
+    assert "reliability-0" in page and "The first 7 of 8 models." in page and "model 6: ECE" in page
+    assert "model 7: ECE" not in page and "On x." not in page
 
 
 def with_groups(probe):

@@ -16,6 +16,7 @@ from icp.predictions import Predictions
 from icp.statistics import share_interval
 
 COLOURS = (INK, "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MOST = len(COLOURS)
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "star")
 
 
@@ -29,8 +30,8 @@ def reliability(evaluation: Evaluation, models: Sequence[str] = (), level: float
     """
     judged = evaluation.answers
     models = list(models) or list(judged.probabilities)
-    if len(models) > len(COLOURS):
-        raise IcpError(f"{len(models)} models in one diagram cannot be told apart: name at most {len(COLOURS)}")
+    if len(models) > MOST:
+        raise IcpError(f"{len(models)} models in one diagram cannot be told apart: name at most {MOST}")
     how = CalibrationError(judged.bins)
     figure = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.72, 0.28], vertical_spacing=0.05)
     start = 100 * (np.floor(how.bins / len(judged.cases.answers)) / how.bins)

@@ -34,10 +34,30 @@ def results(
             _tiles(evaluations, unit_of_P),
             plot("before-after", before_after(evaluations, unit_of_P=unit_of_P), caption),
             _evaluation_table(evaluations, unit_of_P),
+            *_reliability(evaluations),
         ]
         if "dequantised" in model_name:
             body.append(paragraph(f"All figures are of the dequantised model: {model_name}.", class_="note"))
     return Section("results", "Results", joined(body))
+
+
+def _reliability(evaluations: Mapping[str, Evaluation]) -> list[Html]:
+    """A diagram of each evaluation whose calibration was asked for."""
+    from icp.plots import MOST, reliability
+
+    found = []
+    for place, (section, evaluation) in enumerate(evaluations.items()):
+        models = evaluation.models_with("ece")
+        if not models:
+            continue
+        caption = (
+            "Accuracy by confidence, with 95% intervals (Wilson's), and how many examples each bin has. Below the "
+            "dotted line a model is surer than it is right."
+        )
+        caption += f" On {section}." if len(evaluations) > 1 else ""
+        caption += f" The first {MOST} of {len(models)} models." if len(models) > MOST else ""
+        found.append(plot(f"reliability-{place}", reliability(evaluation, models[:MOST]), caption))
+    return found
 
 
 def _tiles(evaluations: Mapping[str, Evaluation], unit_of_P: str) -> Html:
