@@ -7,9 +7,11 @@ from icp.certificate import Certificate
 from icp.control_variate import ControlledMean, control_variate_mean
 from icp.drivers import Drivers, drivers
 from icp.effects import Effects
+from icp.efficiency import Efficiency, efficiency
 from icp.erasure import erasure
 from icp.errors import ArtefactError, IcpError, ModelError, NotFiniteError, ProbeError, PruneError, UnitError
-from icp.evaluate import Evaluation, evaluate
+from icp.evaluate import evaluate
+from icp.evaluation import Evaluation
 from icp.finetune import finetune
 from icp.frontier import Frontier
 from icp.interventions import Affine, Erase, Intervention, Mask, Scale, Swap
@@ -33,6 +35,7 @@ from icp.properties import (
 from icp.prune import prune
 from icp.report import Report, report
 from icp.scores import Scores, damage, indirect_effect, selectivity, spuriousness
+from icp.seeds import over_seeds
 from icp.selection import Choice, Selection
 from icp.step import Objective
 from icp.sweep.co_ablation import CoAblation, co_ablation
@@ -44,11 +47,12 @@ from icp.units import Unit
 
 __all__ = [
     "Affine", "ArtefactError", "Certificate", "Choice", "ClassProbability", "CoAblation", "ControlledMean",
-    "Drivers", "Effects", "Erase", "ErrorRate", "Evaluation", "Example", "FlippingPairs", "Frontier", "IcpError",
-    "Intervention", "Invariance", "Linear", "LogLikelihood", "LogitDifference", "Mask", "Model", "ModelError",
-    "NextTokenLoss", "NotFiniteError", "Objective", "PairGap", "PreservingPairs", "Probability", "Probe",
-    "ProbeError", "Property", "PruneError", "Ray", "Report", "Scale", "Scores", "Selection", "SetEffects", "Swap",
-    "TaskLoss", "Unit", "UnitError", "co_ablation", "control_variate_mean", "controlled_spuriousness", "damage",
-    "drivers", "erasure", "evaluate", "finetune", "frontier", "indirect_effect", "load", "measure",
-    "measure_sets", "prune", "report", "selectivity", "spuriousness",
+    "Drivers", "Effects", "Efficiency", "Erase", "ErrorRate", "Evaluation", "Example", "FlippingPairs",
+    "Frontier", "IcpError", "Intervention", "Invariance", "Linear", "LogLikelihood", "LogitDifference", "Mask",
+    "Model", "ModelError", "NextTokenLoss", "NotFiniteError", "Objective", "PairGap", "PreservingPairs",
+    "Probability", "Probe", "ProbeError", "Property", "PruneError", "Ray", "Report", "Scale", "Scores",
+    "Selection", "SetEffects", "Swap", "TaskLoss", "Unit", "UnitError", "co_ablation", "control_variate_mean",
+    "controlled_spuriousness", "damage", "drivers", "efficiency", "erasure", "evaluate", "finetune", "frontier",
+    "indirect_effect", "load", "measure", "measure_sets", "over_seeds", "prune", "report", "selectivity",
+    "spuriousness",
 ]  # fmt: skip
