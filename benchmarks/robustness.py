@@ -5,7 +5,7 @@ seed 0, by worst-group accuracy over (label, name) on the rows to select on; not
 Then every method runs on every seed. Intervals are over seeds and sentences (`icp.statistics.seeds_interval`).
 
 Finished runs are kept in the JSON file, each with its commit, and adapters in a folder beside it, so that the same call
-goes on where it was stopped. Several runs are made at once, with a thread each.
+goes on where it was stopped. A picture is written beside it too. Several runs are made at once, with a thread each.
 """
 
 import time
@@ -21,6 +21,7 @@ import planted_cue
 import torch
 import typer
 from mitigations import CURVES, METHODS, Trial, figures
+from robustness_plot import picture
 from rounds import Rounds, commit, machine
 from tqdm import tqdm
 
@@ -246,7 +247,9 @@ def main(
             running = {pool.submit(run, Job(**key), protocol, folder): key for key in waiting}
             for done in tqdm(as_completed(running), total=len(running), unit="run"):
                 rounds.add(running[done], done.result())
-    print(table(rounds.summary()))
+    found = rounds.summary()
+    picture(found).write_html(json_path.with_suffix(".html"), include_plotlyjs=True)
+    print(table(found))
 
 
 if __name__ == "__main__":

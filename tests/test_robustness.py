@@ -8,6 +8,7 @@ import numpy as np
 import planted_cue
 import pytest
 import robustness
+import robustness_plot
 from helpers import BY_NAME
 
 import icp
@@ -127,10 +128,16 @@ def test_a_study_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert found["differences"]["icp_reg - erm"]["seeds"] == [0, 1, 2]
     assert set(found["curve"]) == set(mitigations.CURVES) and "2000" in found["curve"]["chosen"]
     assert found["commits"] == ["abc"]
+    assert "plotly" in path.with_suffix(".html").read_text()
     assert "icp_reg" in capsys.readouterr().out
     made = len(fake.made)
     robustness.main(path, workers=1)
     assert len(fake.made) == made
+
+
+def test_the_front_holds_what_nothing_else_exceeds():
+    points = np.array([[50, 97], [87, 90], [85, 89], [87, 91], [40, 97], [90, 80]])
+    assert robustness_plot.pareto(points) == [5, 3, 0]
 
 
 def test_every_method_of_the_issue_is_in_the_table():
