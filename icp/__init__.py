@@ -7,7 +7,7 @@ from icp.certificate import Certificate
 from icp.control_variate import ControlledMean, control_variate_mean
 from icp.drivers import Drivers, drivers
 from icp.effects import Effects
-from icp.errors import ArtefactError, IcpError, ModelError, NotFiniteError, ProbeError, PruneError, UnitError
+from icp.errors import ArtefactError, DataError, IcpError, ModelError, NotFiniteError, ProbeError, PruneError, UnitError
 from icp.evaluate import Evaluation, evaluate
 from icp.finetune import finetune
 from icp.frontier import Frontier
@@ -43,7 +43,7 @@ from icp.units import Unit
 
 __all__ = [
     "Affine", "ArtefactError", "Certificate", "Choice", "ClassProbability", "CoAblation", "ControlledMean",
-    "Drivers", "Effects", "ErrorRate", "Evaluation", "Example", "FlippingPairs", "Frontier", "IcpError",
+    "DataError", "Drivers", "Effects", "ErrorRate", "Evaluation", "Example", "FlippingPairs", "Frontier", "IcpError",
     "Intervention", "Invariance", "Linear", "LogLikelihood", "LogitDifference", "Mask", "Model", "ModelError",
     "NextTokenLoss", "NotFiniteError", "Objective", "PairGap", "PreservingPairs", "Probability", "Probe",
     "ProbeError", "Property", "PruneError", "Ray", "Report", "Scale", "Scores", "Selection", "SetEffects", "Swap",

@@ -12,9 +12,12 @@ import icp
 ROOT = Path(icp.__file__).parent
 ORDER = """
     errors units families files tokenizing quiet numerals statistics control_variate certificate alignment batch
-    weights interventions sites live hooks properties probes pairs divergence model embedded loading effects sweep
-    sweep.memory sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store sweep.provenance sweep.results
-    sweep.precision sweep.misses sweep.pool sweep.search sweep.late sweep.crew sweep.ray sweep.arguments
+    weights interventions sites live hooks properties probes pairs data.schema data.reader data.labelled data.sentiment
+    data.sst2 data.imdb data.bias_bios data.civil_comments data.fever data.questions data.triviaqa data.nq_open
+    data.squad data.crows_pairs data.stereoset data.cad_imdb data.counterfact data divergence model embedded
+    loading effects sweep sweep.memory sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store
+    sweep.provenance sweep.results sweep.precision sweep.misses sweep.pool sweep.search sweep.late sweep.crew
+    sweep.ray sweep.arguments
     sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint sweep.co_ablation
     sweep.topk sweep.measure scores audit selection rows step invariance adapters runs trainer finetune
     baselines.paired baselines.balance baselines.mmd baselines.adversarial baselines.twice baselines.last_layer
@@ -42,6 +45,7 @@ OWNERS = {
     "typer": {"cli", "cli_measure"},
     "zarr": {"sweep.store"},
     "xarray": {"effects"},
+    "datasets": {"data.reader"},
 }
 """Which modules may import a library, at any level."""
 
@@ -56,6 +60,7 @@ LATE_LIBRARIES = (
     "sklearn",
     "gguf",
     "ray",
+    "datasets",
 )
 """Imported inside functions only."""
 
