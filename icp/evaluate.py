@@ -12,7 +12,7 @@ from icp.files import read_json, write_json
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import ErrorRate, LogitDifference, NextTokenLoss, Property, TaskLoss, require_label
-from icp.statistics import Clusters, mean_interval, share_interval
+from icp.statistics import Clusters, mean_interval, share_change, share_interval
 from icp.sweep.plan import clean_values
 
 if TYPE_CHECKING:
@@ -117,9 +117,7 @@ class Evaluation:
             return mean_interval(values, clusters, level)
         if not change:
             return share_interval(values, clusters, level)
-        gained, lost = (share_interval((values * sign > 0).astype(float), clusters, level) for sign in (1, -1))
-        low, high = gained["low"] - lost["high"], gained["high"] - lost["low"]
-        return {"mean": float(values.mean()), "low": low, "high": high, "n": len(values)}
+        return share_change(values, clusters, level)
 
     def save(self, path: "str | Path") -> Path:
         """Write JSON: every number of every example."""
