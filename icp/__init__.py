@@ -3,6 +3,7 @@
 __version__ = "0.1.0"
 
 from icp.audit import controlled_spuriousness
+from icp.bias import CrowsPairs, StereoSet, crows_pairs, stereoset
 from icp.certificate import Certificate
 from icp.control_variate import ControlledMean, control_variate_mean
 from icp.drivers import Drivers, drivers
@@ -43,11 +44,12 @@ from icp.units import Unit
 
 __all__ = [
     "Affine", "ArtefactError", "Certificate", "Choice", "ClassProbability", "CoAblation", "ControlledMean",
-    "DataError", "Drivers", "Effects", "ErrorRate", "Evaluation", "Example", "FlippingPairs", "Frontier", "IcpError",
-    "Intervention", "Invariance", "Linear", "LogLikelihood", "LogitDifference", "Mask", "Model", "ModelError",
-    "NextTokenLoss", "NotFiniteError", "Objective", "PairGap", "PreservingPairs", "Probability", "Probe",
-    "ProbeError", "Property", "PruneError", "Ray", "Report", "Scale", "Scores", "Selection", "SetEffects", "Swap",
-    "TaskLoss", "Unit", "UnitError", "co_ablation", "control_variate_mean", "controlled_spuriousness", "damage",
-    "drivers", "evaluate", "finetune", "frontier", "indirect_effect", "load", "measure", "measure_sets", "prune",
-    "report", "selectivity", "spuriousness",
+    "CrowsPairs", "DataError", "Drivers", "Effects", "ErrorRate", "Evaluation", "Example", "FlippingPairs",
+    "Frontier", "IcpError", "Intervention", "Invariance", "Linear", "LogLikelihood", "LogitDifference", "Mask",
+    "Model", "ModelError", "NextTokenLoss", "NotFiniteError", "Objective", "PairGap", "PreservingPairs",
+    "Probability", "Probe", "ProbeError", "Property", "PruneError", "Ray", "Report", "Scale", "Scores", "Selection",
+    "SetEffects", "StereoSet", "Swap", "TaskLoss", "Unit", "UnitError", "co_ablation", "control_variate_mean",
+    "controlled_spuriousness", "crows_pairs", "damage", "drivers", "evaluate", "finetune", "frontier",
+    "indirect_effect", "load", "measure", "measure_sets", "prune", "report", "selectivity", "spuriousness",
+    "stereoset",
 ]  # fmt: skip
