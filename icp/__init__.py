@@ -31,6 +31,7 @@ from icp.properties import (
     TaskLoss,
 )
 from icp.prune import prune
+from icp.qa import Answers, open_qa
 from icp.report import Report, report
 from icp.scores import Scores, damage, indirect_effect, selectivity, spuriousness
 from icp.selection import Choice, Selection
@@ -43,13 +44,13 @@ from icp.sweep.ray import Ray
 from icp.units import Unit
 
 __all__ = [
-    "Affine", "ArtefactError", "Certificate", "Choice", "ClassProbability", "CoAblation", "ControlledMean",
-    "CrowsPairs", "DataError", "Drivers", "Effects", "ErrorRate", "Evaluation", "Example", "FlippingPairs",
-    "Frontier", "IcpError", "Intervention", "Invariance", "Linear", "LogLikelihood", "LogitDifference", "Mask",
-    "Model", "ModelError", "NextTokenLoss", "NotFiniteError", "Objective", "PairGap", "PreservingPairs",
-    "Probability", "Probe", "ProbeError", "Property", "PruneError", "Ray", "Report", "Scale", "Scores", "Selection",
-    "SetEffects", "StereoSet", "Swap", "TaskLoss", "Unit", "UnitError", "co_ablation", "control_variate_mean",
-    "controlled_spuriousness", "crows_pairs", "damage", "drivers", "evaluate", "finetune", "frontier",
-    "indirect_effect", "load", "measure", "measure_sets", "prune", "report", "selectivity", "spuriousness",
-    "stereoset",
+    "Affine", "Answers", "ArtefactError", "Certificate", "Choice", "ClassProbability", "CoAblation",
+    "ControlledMean", "CrowsPairs", "DataError", "Drivers", "Effects", "ErrorRate", "Evaluation", "Example",
+    "FlippingPairs", "Frontier", "IcpError", "Intervention", "Invariance", "Linear", "LogLikelihood",
+    "LogitDifference", "Mask", "Model", "ModelError", "NextTokenLoss", "NotFiniteError", "Objective", "PairGap",
+    "PreservingPairs", "Probability", "Probe", "ProbeError", "Property", "PruneError", "Ray", "Report", "Scale",
+    "Scores", "Selection", "SetEffects", "StereoSet", "Swap", "TaskLoss", "Unit", "UnitError", "co_ablation",
+    "control_variate_mean", "controlled_spuriousness", "crows_pairs", "damage", "drivers", "evaluate", "finetune",
+    "frontier", "indirect_effect", "load", "measure", "measure_sets", "open_qa", "prune", "report", "selectivity",
+    "spuriousness", "stereoset",
 ]  # fmt: skip

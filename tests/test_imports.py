@@ -21,9 +21,9 @@ ORDER = """
     sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint sweep.co_ablation
     sweep.topk sweep.measure scores audit selection rows step invariance adapters runs trainer finetune
     baselines.paired baselines.balance baselines.mmd baselines.adversarial baselines.twice baselines.last_layer
-    baselines.influence baselines frontier nested_sets prune evaluate sentences bias drivers plots.style plots.units
-    plots.evidence plots page sections.text sections.evidence sections.limits sections.units sections report steps
-    demo demo.sentences demo.run cli_measure cli
+    baselines.influence baselines frontier nested_sets prune evaluate sentences bias generation qa drivers
+    plots.style plots.units plots.evidence plots page sections.text sections.evidence sections.limits sections.units
+    sections report steps demo demo.sentences demo.run cli_measure cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 

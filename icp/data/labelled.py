@@ -67,9 +67,12 @@ def filled(template: str, row: Any) -> str:
     return template.format(**{field.name: getattr(row, field.name) for field in fields(row)})
 
 
-def require_fields(template: str, rows: Sequence[Any]) -> None:
-    """Raise `DataError` where a template names no field, a field that rows do not have, or one that a row lacks."""
-    known = [field.name for field in fields(rows[0])] if rows else []
+def require_fields(template: str, rows: Sequence[Any], known: Sequence[str] = ()) -> None:
+    """Raise `DataError` where a template names no field, one that is not `known`, or one that a row lacks.
+
+    All fields of the rows are known where no others are given.
+    """
+    known = known or [field.name for field in fields(rows[0])]
     try:
         named = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
     except ValueError as error:
@@ -77,7 +80,7 @@ def require_fields(template: str, rows: Sequence[Any]) -> None:
     if not named:
         raise DataError(f"the template {template!r} names no field: put one in braces, of {', '.join(known)}")
     for name in named:
-        if rows and name not in known:
+        if name not in known:
             raise DataError(f"the template {template!r} names {name!r}: the rows have {', '.join(known)}")
         for number, row in enumerate(rows):
             if getattr(row, name) is None:
