@@ -335,6 +335,11 @@ def test_a_wrong_schema_is_refused_with_the_place_and_the_field(tmp_path, name, 
     assert name in str(error.value)
 
 
+def test_a_mark_of_byte_order_is_no_part_of_a_name(tmp_path):
+    path = written(tmp_path, "x.csv", "\N{ZERO WIDTH NO-BREAK SPACE}text,label\nA joy.,1\n")
+    assert [row.text for row in data.imdb(path)] == ["A joy."]
+
+
 def test_a_quotation_that_never_ends_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"x.csv, line 2 is no row of a table"):
         data.imdb(written(tmp_path, "x.csv", 'text,label\n"fine,1\n'))
@@ -351,9 +356,9 @@ def test_numbers_are_checked(tmp_path):
     row = BIOS[0] | {"profession": 28}
     with pytest.raises(DataError, match="line 1: the field 'profession' is 28, and should be one of '0', '1'"):
         data.bias_bios(written(tmp_path, "x.jsonl", [row]))
-    comments = WILDS.replace("0.75", "much")
-    with pytest.raises(DataError, match="line 4: the field 'toxicity' is 'much', and should be a number"):
-        data.civil_comments(written(tmp_path, "x.csv", comments))
+    for wrong in ("much", "nan", ""):
+        with pytest.raises(DataError, match=f"line 4: the field 'toxicity' is '{wrong}', and should be a number"):
+            data.civil_comments(written(tmp_path, "x.csv", WILDS.replace("0.75", wrong)))
     with pytest.raises(DataError, match=r"line 1: the field 'id' is 1.5, and should be a whole number"):
         data.fever(written(tmp_path, "x.jsonl", [FEVER[0] | {"id": 1.5}]))
     with pytest.raises(DataError, match=r"'evidence\[0\]\[1\]' is \[1\], and should be a list of 4"):
