@@ -8,11 +8,12 @@ from icp.certificate import Certificate
 from icp.control_variate import ControlledMean, control_variate_mean
 from icp.drivers import Drivers, drivers
 from icp.effects import Effects
+from icp.erasure import erasure
 from icp.errors import ArtefactError, DataError, IcpError, ModelError, NotFiniteError, ProbeError, PruneError, UnitError
 from icp.evaluate import Evaluation, evaluate
 from icp.finetune import finetune
 from icp.frontier import Frontier
-from icp.interventions import Affine, Intervention, Mask, Scale, Swap
+from icp.interventions import Affine, Erase, Intervention, Mask, Scale, Swap
 from icp.invariance import Invariance
 from icp.loading import load
 from icp.model import Model
@@ -45,12 +46,12 @@ from icp.units import Unit
 
 __all__ = [
     "Affine", "Answers", "ArtefactError", "Certificate", "Choice", "ClassProbability", "CoAblation",
-    "ControlledMean", "CrowsPairs", "DataError", "Drivers", "Effects", "ErrorRate", "Evaluation", "Example",
-    "FlippingPairs", "Frontier", "IcpError", "Intervention", "Invariance", "Linear", "LogLikelihood",
+    "ControlledMean", "CrowsPairs", "DataError", "Drivers", "Effects", "Erase", "ErrorRate", "Evaluation",
+    "Example", "FlippingPairs", "Frontier", "IcpError", "Intervention", "Invariance", "Linear", "LogLikelihood",
     "LogitDifference", "Mask", "Model", "ModelError", "NextTokenLoss", "NotFiniteError", "Objective", "PairGap",
     "PreservingPairs", "Probability", "Probe", "ProbeError", "Property", "PruneError", "Ray", "Report", "Scale",
     "Scores", "Selection", "SetEffects", "StereoSet", "Swap", "TaskLoss", "Unit", "UnitError", "co_ablation",
-    "control_variate_mean", "controlled_spuriousness", "crows_pairs", "damage", "drivers", "evaluate", "finetune",
-    "frontier", "indirect_effect", "load", "measure", "measure_sets", "open_qa", "prune", "report", "selectivity",
-    "spuriousness", "stereoset",
+    "control_variate_mean", "controlled_spuriousness", "crows_pairs", "damage", "drivers", "erasure", "evaluate",
+    "finetune", "frontier", "indirect_effect", "load", "measure", "measure_sets", "open_qa", "prune", "report",
+    "selectivity", "spuriousness", "stereoset",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ ORDER = """
     sweep.provenance sweep.results sweep.precision sweep.misses sweep.pool sweep.search sweep.late sweep.crew
     sweep.ray sweep.arguments
     sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint sweep.co_ablation
-    sweep.topk sweep.measure scores audit selection rows step invariance adapters runs trainer finetune
+    sweep.topk sweep.measure scores audit selection erasure rows step invariance adapters runs trainer finetune
     baselines.paired baselines.balance baselines.mmd baselines.adversarial baselines.twice baselines.last_layer
     baselines.influence baselines frontier nested_sets prune evaluate sentences bias generation qa drivers
     plots.style plots.units plots.evidence plots page sections.text sections.evidence sections.limits sections.units
