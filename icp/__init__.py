@@ -3,13 +3,14 @@
 __version__ = "0.1.0"
 
 from icp.audit import controlled_spuriousness
+from icp.bias import CrowsPairs, StereoSet, crows_pairs, stereoset
 from icp.certificate import Certificate
 from icp.control_variate import ControlledMean, control_variate_mean
 from icp.drivers import Drivers, drivers
 from icp.effects import Effects
 from icp.efficiency import Efficiency, efficiency
 from icp.erasure import erasure
-from icp.errors import ArtefactError, IcpError, ModelError, NotFiniteError, ProbeError, PruneError, UnitError
+from icp.errors import ArtefactError, DataError, IcpError, ModelError, NotFiniteError, ProbeError, PruneError, UnitError
 from icp.evaluate import evaluate
 from icp.evaluation import Evaluation
 from icp.finetune import finetune
@@ -33,6 +34,7 @@ from icp.properties import (
     TaskLoss,
 )
 from icp.prune import prune
+from icp.qa import Answers, open_qa
 from icp.report import Report, report
 from icp.scores import Scores, damage, indirect_effect, selectivity, spuriousness
 from icp.seeds import over_seeds
@@ -46,13 +48,13 @@ from icp.sweep.ray import Ray
 from icp.units import Unit
 
 __all__ = [
-    "Affine", "ArtefactError", "Certificate", "Choice", "ClassProbability", "CoAblation", "ControlledMean",
-    "Drivers", "Effects", "Efficiency", "Erase", "ErrorRate", "Evaluation", "Example", "FlippingPairs",
-    "Frontier", "IcpError", "Intervention", "Invariance", "Linear", "LogLikelihood", "LogitDifference", "Mask",
-    "Model", "ModelError", "NextTokenLoss", "NotFiniteError", "Objective", "PairGap", "PreservingPairs",
-    "Probability", "Probe", "ProbeError", "Property", "PruneError", "Ray", "Report", "Scale", "Scores",
-    "Selection", "SetEffects", "Swap", "TaskLoss", "Unit", "UnitError", "co_ablation", "control_variate_mean",
-    "controlled_spuriousness", "damage", "drivers", "efficiency", "erasure", "evaluate", "finetune", "frontier",
-    "indirect_effect", "load", "measure", "measure_sets", "over_seeds", "prune", "report", "selectivity",
-    "spuriousness",
+    "Affine", "Answers", "ArtefactError", "Certificate", "Choice", "ClassProbability", "CoAblation",
+    "ControlledMean", "CrowsPairs", "DataError", "Drivers", "Effects", "Efficiency", "Erase", "ErrorRate",
+    "Evaluation", "Example", "FlippingPairs", "Frontier", "IcpError", "Intervention", "Invariance", "Linear",
+    "LogLikelihood", "LogitDifference", "Mask", "Model", "ModelError", "NextTokenLoss", "NotFiniteError",
+    "Objective", "PairGap", "PreservingPairs", "Probability", "Probe", "ProbeError", "Property", "PruneError",
+    "Ray", "Report", "Scale", "Scores", "Selection", "SetEffects", "StereoSet", "Swap", "TaskLoss", "Unit",
+    "UnitError", "co_ablation", "control_variate_mean", "controlled_spuriousness", "crows_pairs", "damage",
+    "drivers", "efficiency", "erasure", "evaluate", "finetune", "frontier", "indirect_effect", "load", "measure",
+    "measure_sets", "open_qa", "over_seeds", "prune", "report", "selectivity", "spuriousness", "stereoset",
 ]  # fmt: skip

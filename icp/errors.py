@@ -17,6 +17,10 @@ class ProbeError(IcpError):
     """Inputs, answers, or counterparts that cannot be measured as they stand."""
 
 
+class DataError(IcpError):
+    """A data set that cannot be found, or that does not have its published schema."""
+
+
 class NotFiniteError(IcpError):
     """The model returned NaN or an infinity where a number was to be read."""
 

@@ -13,7 +13,7 @@ from icp.errors import ArtefactError, IcpError
 from icp.files import read_json, write_json
 from icp.judged import Judged
 from icp.metrics import JUDGED, by_group
-from icp.statistics import Clusters, mean_interval, share_interval
+from icp.statistics import Clusters, mean_interval, share_change, share_interval
 
 if TYPE_CHECKING:
     import pandas
@@ -164,10 +164,7 @@ class Evaluation:
             return self.answers.change(before, after, metric, level)
         old, clusters = self.values[before][metric], self._clusters(metric)
         difference = self.values[after][metric] - old
-        row = mean_interval(difference, clusters, level)
-        if metric in SHARES:
-            gained, lost = (share_interval((difference * s > 0).astype(float), clusters, level) for s in (1, -1))
-            row |= {"low": gained["low"] - lost["high"], "high": gained["high"] - lost["low"]}
+        row = (share_change if metric in SHARES else mean_interval)(difference, clusters, level)
         return row | {"relative": row["mean"] / old.mean() if old.mean() else float("nan")}
 
     def save(self, path: "str | Path") -> Path:

@@ -142,9 +142,7 @@ class LogLikelihood(Property):
         return example.answers[self.answer]
 
     def targets(self, tokens, example, tokenizer):
-        text = tokens.probe.examples[example]
-        count = len(continued(tokenizer, text.text, self.continuation(text)))
-        return _next_tokens(tokens.inputs[example], len(tokens.inputs[example]) - count, 1.0)
+        return _next_tokens(tokens.inputs[example], tokens.text_lengths[example], 1.0)
 
     def of(self, logits, targets):
         return _log_probability(logits, targets)

@@ -5,7 +5,7 @@ clustered by both at once (Cameron, Gelbach and Miller 2011): the variance clust
 less the one by the two together; never less than either of the first two.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -119,6 +119,37 @@ def share_interval(
         "high": float(np.minimum(1, middle + half)),
         "n": len(right),
     }
+
+
+def share_change(
+    change: Float[np.ndarray, " example"], clusters: Clusters | None = None, level: float = 0.95
+) -> dict[str, float]:
+    """The change of a share, from examples that became right (1), became wrong (-1) or stayed (0).
+
+    Its interval joins the Wilson intervals of the two shares that changed, and so has a width where no example did.
+    """
+    gained, lost = (share_interval((change * sign > 0).astype(float), clusters, level) for sign in (1, -1))
+    low, high = gained["low"] - lost["high"], gained["high"] - lost["low"]
+    return {"mean": float(change.mean()), "low": low, "high": high, "n": len(change)}
+
+
+def jackknife_interval(
+    groups: Float[np.ndarray, "group value"],
+    statistic: Callable[[Float[np.ndarray, "group value"]], float],
+    level: float = 0.95,
+) -> dict[str, float]:
+    """A smooth function of the means of independent groups with its t-interval; NaN where there is one group.
+
+    The standard error is the jackknife's: what leaving out each group changes (Efron and Tibshirani 1993, ch. 11).
+    """
+    from scipy.stats import t
+
+    mean, count = float(statistic(groups)), len(groups)
+    half = float("nan")
+    if count > 1:
+        left = np.array([statistic(np.delete(groups, index, axis=0)) for index in range(count)])
+        half = float(t.ppf(0.5 + level / 2, count - 1)) * float(np.sqrt((count - 1) * left.var()))
+    return {"mean": mean, "low": mean - half, "high": mean + half, "n": count}
 
 
 def seeds_interval(

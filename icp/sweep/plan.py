@@ -232,9 +232,14 @@ class Layout:
 def clean_values(model: Model, probe: Probe, property: Property) -> Float[np.ndarray, " example"]:
     """P of every example, under whatever hooks are installed."""
     require_single(property)
+    return values_of_tokens(model, probe.tokenize(model.tokenizer, property))
+
+
+def values_of_tokens(model: Model, tokens: Tokens, batch_size: int | None = None) -> Float[np.ndarray, " example"]:
+    """P of every example of a probe that is tokens already, in as many rows a pass as the plan or `batch_size` says."""
     with model.frozen(), torch.no_grad():
-        layout = Layout.of(model, probe.tokenize(model.tokenizer, property), "right")
-        plan = Plan.of(model, layout)
+        layout = Layout.of(model, tokens, "right")
+        plan = Plan.of(model, layout, batch_size)
         clean, _ = within_memory(plan, partial(layout.clean, model))
         return clean.double().cpu().numpy()
 
