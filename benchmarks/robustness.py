@@ -245,8 +245,15 @@ def main(
         for some in jobs(only or list(METHODS), protocol, rounds.finished):
             waiting = rounds.missing([job.key for job in some])
             running = {pool.submit(run, Job(**key), protocol, folder): key for key in waiting}
+            failed = []
             for done in tqdm(as_completed(running), total=len(running), unit="run"):
-                rounds.add(running[done], done.result())
+                if done.exception() is None:
+                    rounds.add(running[done], done.result())
+                else:
+                    failed.append((running[done], done.exception()))
+            if failed:
+                told = "; ".join(f"{key}: {error}" for key, error in failed)
+                raise SystemExit(f"{len(failed)} runs failed, the others are kept: {told}") from failed[0][1]
     found = rounds.summary()
     picture(found).write_html(json_path.with_suffix(".html"), include_plotlyjs=True)
     print(table(found))

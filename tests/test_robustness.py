@@ -135,6 +135,20 @@ def test_a_study_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert len(fake.made) == made
 
 
+def test_a_run_that_fails_leaves_the_others(tmp_path, monkeypatch):
+    def failing(job, protocol, folder):
+        if job.seed == 1:
+            raise icp.IcpError("not that one")
+        return fake(job, protocol, folder)
+
+    monkeypatch.setattr(robustness, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(robustness, "run", failing)
+    fake.made, path = [], tmp_path / "out.json"
+    with pytest.raises(SystemExit, match="1 runs failed, the others are kept: .*'seed': 1.*: not that one"):
+        robustness.main(path, only=["erm"], workers=1)
+    assert [row["seed"] for row in json.loads(path.read_text())["rounds"]] == [0, 2]
+
+
 def test_the_front_holds_what_nothing_else_exceeds():
     points = np.array([[50, 97], [87, 90], [85, 89], [87, 91], [40, 97], [90, 80]])
     assert robustness_plot.pareto(points) == [5, 3, 0]
