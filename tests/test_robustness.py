@@ -144,7 +144,7 @@ def test_a_run_that_fails_leaves_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr(robustness, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
     monkeypatch.setattr(robustness, "run", failing)
     fake.made, path = [], tmp_path / "out.json"
-    with pytest.raises(SystemExit, match="1 runs failed, the others are kept: .*'seed': 1.*: not that one"):
+    with pytest.raises(SystemExit, match=r"1 runs failed, the others are kept: .*'seed': 1.*: not that one"):
         robustness.main(path, only=["erm"], workers=1)
     assert [row["seed"] for row in json.loads(path.read_text())["rounds"]] == [0, 2]
 
