@@ -14,6 +14,8 @@ from icp.frontier import Frontier
 from icp.interventions import Affine, Intervention, Mask, Scale, Swap
 from icp.invariance import Invariance
 from icp.loading import load
+from icp.losses import Loss, Losses
+from icp.mixin import ObjectiveMixin
 from icp.model import Model
 from icp.nested_sets import frontier
 from icp.pairs import FlippingPairs, PreservingPairs
@@ -44,8 +46,10 @@ from icp.units import Unit
 __all__ = [
     "Affine", "ArtefactError", "Certificate", "Choice", "ClassProbability", "CoAblation", "ControlledMean",
     "Drivers", "Effects", "ErrorRate", "Evaluation", "Example", "FlippingPairs", "Frontier", "IcpError",
-    "Intervention", "Invariance", "Linear", "LogLikelihood", "LogitDifference", "Mask", "Model", "ModelError",
-    "NextTokenLoss", "NotFiniteError", "Objective", "PairGap", "PreservingPairs", "Probability", "Probe",
+    "Intervention", "Invariance", "Linear", "LogLikelihood", "LogitDifference",
+    "Loss", "Losses", "Mask", "Model", "ModelError",
+    "NextTokenLoss", "NotFiniteError", "Objective",
+    "ObjectiveMixin", "PairGap", "PreservingPairs", "Probability", "Probe",
     "ProbeError", "Property", "PruneError", "Ray", "Report", "Scale", "Scores", "Selection", "SetEffects", "Swap",
     "TaskLoss", "Unit", "UnitError", "co_ablation", "control_variate_mean", "controlled_spuriousness", "damage",
     "drivers", "evaluate", "finetune", "frontier", "indirect_effect", "load", "measure", "measure_sets", "prune",

@@ -1,13 +1,13 @@
 """LoRA adapters (Hu et al. 2021) by peft: put on, kept off what was pruned, merged, saved."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from icp.errors import PruneError
+from icp.errors import ModelError, PruneError
 from icp.files import writing_folder
 from icp.model import Model
 from icp.units import Unit
@@ -65,6 +65,26 @@ def adapted(module: nn.Module, config: "LoraConfig") -> "PeftModel":
     from peft import get_peft_model
 
     return get_peft_model(module, config)
+
+
+def carrying(model: Model, module: nn.Module) -> Model:
+    """`model` around a module that is trained: its own, a copy of it, or what a peft model is put on.
+
+    Raises `ModelError` for another architecture's, and for adapters that put tokens of their own before the text.
+    """
+    kinds = {base.__name__ for base in type(module).__mro__}
+    if "PeftModel" in kinds:
+        if module.active_peft_config.is_prompt_learning:
+            raise ModelError(
+                f"a {module.active_peft_config.peft_type.value} adapter shifts every position: use one such as LoRA"
+            )
+        module = module.get_base_model()
+    if type(module) is not type(model.module):
+        raise ModelError(
+            f"a {type(module).__name__} is trained and the losses are of {model.name}, a "
+            f"{type(model.module).__name__}: give both the same model"
+        )
+    return replace(model, module=module)
 
 
 def weights_of(adapters: "PeftModel") -> dict[str, Tensor]:

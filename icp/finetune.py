@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from icp.adapters import Tuning, adapted, default_lora, keep_pruned, require_pruned, weights_of
+from icp.adapters import Tuning, adapted, default_lora, require_pruned, weights_of
 from icp.errors import ModelError
 from icp.invariance import Invariance
+from icp.losses import Losses
 from icp.model import Model
 from icp.pairs import Pairs
 from icp.probes import Probe
-from icp.rows import Rows
 from icp.runs import Run, provenance
 from icp.step import Objective
 from icp.weights import copied
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
+    from peft import LoraConfig, PeftModel
+    from transformers import TrainingArguments
 
 ARGUMENTS = {
     "per_device_train_batch_size": 8, "num_train_epochs": 2, "learning_rate": 5e-4, "lr_scheduler_type": "linear",
@@ -63,9 +64,7 @@ def finetune(
     from transformers import TrainingArguments
 
     objective = Objective() if objective is None else objective
-    objectives = [objective] if invariance is None else [objective, invariance]
-    rows = Rows.of(model, train)
-    states = [objective.begin(model, rows) for objective in objectives]
+    losses = Losses.of(model, train, [objective] if invariance is None else [objective, invariance])
     config = default_lora(model) if lora is None else lora
     options = ARGUMENTS | ({"save_strategy": "no"} if folder is None else {}) | dict(arguments or {})
     with seeded(seed), TemporaryDirectory() if folder is None else nullcontext(folder) as place:
@@ -73,15 +72,13 @@ def finetune(
             output_dir=str(place), seed=seed, disable_tqdm=True, use_cpu=model.device.type == "cpu", **options
         )
         adapters = adapted(copied(model.module), config)
-        carried = replace(model, module=adapters.base_model.model)
-        keep_pruned(carried)
         if folder is None:
-            history = _trained(carried, adapters, rows, objectives, states, asked, progress)
+            history = _trained(losses, adapters, asked, progress)
         else:
-            run = Run(Path(folder), provenance(model, rows, objectives, config, options, seed))
+            run = Run(Path(folder), provenance(model, losses.rows, losses.objectives, config, options, seed))
             history = run.finished(adapters)
             if history is None:
-                history = _trained(carried, adapters, rows, objectives, states, asked, progress)
+                history = _trained(losses, adapters, asked, progress)
                 run.finish(Tuning(config, weights_of(adapters), history))
         tuning = Tuning(config, weights_of(adapters), history)
         found = replace(model, module=adapters.merge_and_unload().eval(), tuning=tuning)
@@ -89,11 +86,13 @@ def finetune(
     return found
 
 
-def _trained(carried, adapters, rows, objectives, states, asked, progress) -> tuple[dict[str, float], ...]:
+def _trained(
+    losses: Losses, adapters: "PeftModel", asked: "TrainingArguments", progress: bool
+) -> tuple[dict[str, float], ...]:
     """Train the adapters, and say what was logged."""
     from icp.trainer import ObjectiveTrainer
 
-    trainer = ObjectiveTrainer(carried, rows, objectives, states, progress, model=adapters, args=asked)
+    trainer = ObjectiveTrainer(losses, progress, model=adapters, args=asked)
     trainer.run()
     return tuple(dict(entry) for entry in trainer.state.log_history if "loss" in entry)
 
