@@ -33,6 +33,7 @@ from icp.properties import (
 )
 from icp.prune import prune
 from icp.report import Report, report
+from icp.rerank import Rerank
 from icp.scores import Scores, damage, indirect_effect, selectivity, spuriousness
 from icp.selection import Choice, Selection
 from icp.step import Objective
@@ -50,7 +51,8 @@ __all__ = [
     "Loss", "Losses", "Mask", "Model", "ModelError",
     "NextTokenLoss", "NotFiniteError", "Objective",
     "ObjectiveMixin", "PairGap", "PreservingPairs", "Probability", "Probe",
-    "ProbeError", "Property", "PruneError", "Ray", "Report", "Scale", "Scores", "Selection", "SetEffects", "Swap",
+    "ProbeError", "Property", "PruneError", "Ray", "Report",
+    "Rerank", "Scale", "Scores", "Selection", "SetEffects", "Swap",
     "TaskLoss", "Unit", "UnitError", "co_ablation", "control_variate_mean", "controlled_spuriousness", "damage",
     "drivers", "evaluate", "finetune", "frontier", "indirect_effect", "load", "measure", "measure_sets", "prune",
     "report", "selectivity", "spuriousness",

@@ -22,6 +22,7 @@ from icp.interventions import CounterpartDonor, Intervention, MeanDonor, Swap, U
 from icp.live import Edits, replaced, watched
 from icp.model import Model
 from icp.pairs import PreservingPairs
+from icp.rerank import Rerank, reranked
 from icp.selection import Selection
 from icp.sensitivity import lost, reference_effects
 from icp.sites import Site
@@ -47,6 +48,10 @@ class Invariance(Objective):
     answers (of two, their logit difference) or, for a completion, of each token in the vocabulary; e0 is that of the
     model before training. `keep_weight * E_x[max(0, |e0| - sign(e0) e)]` is added, in logits: nothing where the effect
     has stayed, or grown in its own direction. It costs one more forward and backward.
+
+    With `rerank` the units are candidates, of which those that carry most of the cue are regularised, chosen anew as
+    training goes on (`icp.Rerank`); it needs counterparts, whatever the interventions. The choice is part of what a
+    checkpoint holds.
     """
 
     units: "Selection | Sequence[Unit | str]"
@@ -59,6 +64,7 @@ class Invariance(Objective):
     seed: int = 0
     keep: "Selection | Sequence[Unit | str]" = ()
     keep_weight: float = 1.0
+    rerank: Rerank | None = None
 
     def __post_init__(self):
         require_divergence(self.divergence)
@@ -79,8 +85,11 @@ class Invariance(Objective):
         for name in ("weight", "temperature", "keep_weight"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise IcpError(f"{name}={getattr(self, name)} has to be a positive number")
-        if self.units_per_step is not None and not 1 <= self.units_per_step <= len(self.units):
-            raise IcpError(f"units_per_step={self.units_per_step} is not between 1 and the {len(self.units)} units")
+        if self.rerank is not None and self.rerank.top > len(self.units):
+            raise IcpError(f"top={self.rerank.top} of Rerank is more than the {len(self.units)} candidates")
+        most = len(self.units) if self.rerank is None else self.rerank.top
+        if self.units_per_step is not None and not 1 <= self.units_per_step <= most:
+            raise IcpError(f"units_per_step={self.units_per_step} is not between 1 and the {most} units")
         if self.representation is not None and self.divergence in OUTPUT:
             raise IcpError(f"representation={self.representation!r} goes with cosine or contrastive, not with "
                            f"{self.divergence!r}")  # fmt: skip
@@ -97,12 +106,13 @@ class Invariance(Objective):
     @property
     def label(self) -> str:
         """With a digest of the units, which may be thousands; what is optional is told only where it is used."""
-        optional = {"keep", "keep_weight"}
+        optional = {"keep", "keep_weight", "rerank"}
         others = {part.name: getattr(self, part.name) for part in fields(self) if part.name not in {"units"} | optional}
         others["interventions"] = [what.label for what in self.interventions]
         told = ", ".join(f"{name}={value!r}" for name, value in others.items())
         kept = f", keep={_told(self.keep)}, keep_weight={self.keep_weight}" if self.keep else ""
-        return f"Invariance({_told(self.units)}, {told}{kept})"
+        again = "" if self.rerank is None else f", rerank={self.rerank}"
+        return f"Invariance({_told(self.units)}, {told}{kept}{again})"
 
     def begin(self, model, rows):
         require_disjoint(model, list(self.units))
@@ -110,11 +120,17 @@ class Invariance(Objective):
         self._require_apart(model)
         for unit in self._lenders:
             model.site(unit)
-        if self._swaps:
-            rows.require_pairs(PreservingPairs, "a swap with the counterpart")
+        if self._swaps or self.rerank is not None:
+            rows.require_pairs(PreservingPairs, "a swap with the counterpart" if self._swaps else "re-ranking")
             rows.require_alignment()
         self._place(model)
-        return {"kept": reference_effects(model, rows, list(self.keep))} if self.keep else {}
+        state = {}
+        if self.keep:
+            state["kept"] = reference_effects(model, rows, list(self.keep))
+        if self.rerank is not None:
+            state["chosen"] = torch.full((self.rerank.top,), -1)
+            state["since"] = torch.tensor([-1])
+        return state
 
     def watches(self, model):
         names = {unit.site for unit in self._lenders}
@@ -134,7 +150,7 @@ class Invariance(Objective):
         """How far what is read is from what it is under this step's intervention."""
         random = np.random.default_rng([self.seed, step.number])
         what = self.interventions[int(random.integers(len(self.interventions)))]
-        units = list(self.units)
+        units = self._regularised(step)
         if self.units_per_step is not None:
             units = [units[i] for i in sorted(random.permutation(len(units))[: self.units_per_step])]
         edits, place, seen = self._edits(step, units, what), self._place(step.model), {}
@@ -148,6 +164,16 @@ class Invariance(Objective):
         at = step.reads.rows, step.reads.positions
         clean, other = step.clean[place.name][at].detach(), seen[place.name][at]
         return cosine(clean, other) if self.divergence == "cosine" else contrastive(clean, other, self.temperature)
+
+    def _regularised(self, step: Step) -> list[Unit]:
+        """All units, or those chosen by the last re-ranking, which this is where one is due."""
+        if self.rerank is None:
+            return list(self.units)
+        since = int(step.state["since"])
+        if since < 0 or step.number >= since + self.rerank.every:
+            step.state["chosen"].copy_(torch.tensor(reranked(step, self.units, self.rerank, self.seed)))
+            step.state["since"].fill_(step.number)
+        return [self.units[i] for i in step.state["chosen"].tolist()]
 
     def _edits(self, step: Step, units: list[Unit], what: Intervention) -> Edits:
         """Each site of the units with what replaces its values."""
