@@ -54,7 +54,8 @@ def finetune(
 
     `lora` is a `peft.LoraConfig` (default: rank 8, alpha 16, every linear layer of the blocks); `arguments` are those
     of `transformers.TrainingArguments`. With `folder`, checkpoints are kept there, the same call resumes from the last,
-    and the adapters end up in `folder/adapter`. Start a script by `accelerate launch` to train on several GPUs.
+    and the adapters end up in `folder/adapter`. Start a script by `accelerate launch` to train on several GPUs: each
+    process returns the same model, and the first one writes.
 
     Raises `ProbeError` naming the row that cannot be trained on, `ModelError` for a model that is not a plain
     `transformers` one, `ArtefactError` for a folder of another run, `NotFiniteError` where the loss is not finite.
@@ -75,11 +76,14 @@ def finetune(
         if folder is None:
             history = _trained(losses, adapters, asked, progress)
         else:
-            run = Run(Path(folder), provenance(model, losses.rows, losses.objectives, config, options, seed))
+            with asked.main_process_first(local=False, desc="what is asked"):
+                run = Run(Path(folder), provenance(model, losses.rows, losses.objectives, config, options, seed))
             history = run.finished(adapters)
             if history is None:
                 history = _trained(losses, adapters, asked, progress)
-                run.finish(Tuning(config, weights_of(adapters), history))
+                with asked.main_process_first(local=False, desc="the end of the run"):
+                    if asked.process_index == 0:
+                        run.finish(Tuning(config, weights_of(adapters), history))
         tuning = Tuning(config, weights_of(adapters), history)
         found = replace(model, module=adapters.merge_and_unload().eval(), tuning=tuning)
     require_pruned(found)

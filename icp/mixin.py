@@ -87,7 +87,8 @@ class ObjectiveMixin:
 
     def log(self, logs, *args, **kwargs):
         if "loss" in logs and self.parts:
-            task, penalty = (float(torch.stack(part).mean()) for part in zip(*self.parts))
+            means = torch.stack([torch.stack(part).mean() for part in zip(*self.parts)])
+            task, penalty = self.accelerator.reduce(means, "mean").tolist()
             logs |= {"task": task, "penalty": penalty}
             self.parts.clear()
         super().log(logs, *args, **kwargs)
