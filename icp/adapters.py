@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from icp.errors import ModelError, PruneError
+from icp.families import CLASSIFIER
 from icp.files import writing_folder
 from icp.model import Model
 from icp.units import Unit
@@ -44,13 +45,19 @@ class Tuning:
         return Path(folder)
 
 
-def default_lora(model: Model) -> "LoraConfig":
-    """Rank 8 and alpha 16 on every linear layer of the blocks."""
+def default_lora(model: Model, **options: Any) -> "LoraConfig":
+    """Rank 8 and alpha 16 on every linear layer of the blocks; a classification head is trained as it is.
+
+    `options` of the config take the place of these.
+    """
     from peft import LoraConfig
 
     projection = model.blocks[0].get_submodule(model.family.mlp_out.module)
     transposed = not isinstance(projection, nn.Linear)
-    return LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", fan_in_fan_out=transposed, task_type="CAUSAL_LM")
+    given = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    if model.classes is not None:
+        given |= {"task_type": "SEQ_CLS", "modules_to_save": [CLASSIFIER]}
+    return LoraConfig(**given | {"fan_in_fan_out": transposed} | options)
 
 
 def put_on(adapters: "PeftModel", weights: dict[str, Tensor]) -> None:

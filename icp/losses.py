@@ -92,7 +92,9 @@ class Losses:
     def _logits(self, forward: Callable, batch: Batch, reads: Reads) -> Tensor:
         """[read, token] in float32 at least."""
         unembed = self.model.unembed
-        if any(parameter.requires_grad for parameter in unembed.parameters()):
+        if self.model.classes is not None:  # of each row, the last token's, where it is read
+            logits = forward(**batch.arguments(), use_cache=False).logits[reads.rows][:, reads.tokens]
+        elif any(parameter.requires_grad for parameter in unembed.parameters()):
             logits = forward(**batch.arguments(), use_cache=False).logits[reads.rows, reads.positions]
             logits = logits if reads.tokens is None else logits[:, reads.tokens]
         else:
