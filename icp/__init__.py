@@ -19,6 +19,7 @@ from icp.mixin import ObjectiveMixin
 from icp.model import Model
 from icp.nested_sets import frontier
 from icp.pairs import FlippingPairs, PreservingPairs
+from icp.presets import PRESETS, Preset
 from icp.probes import Example, Probe
 from icp.properties import (
     ClassProbability,
@@ -45,12 +46,13 @@ from icp.sweep.ray import Ray
 from icp.units import Unit
 
 __all__ = [
+    "PRESETS",
     "Affine", "ArtefactError", "Certificate", "Choice", "ClassProbability", "CoAblation", "ControlledMean",
     "Drivers", "Effects", "ErrorRate", "Evaluation", "Example", "FlippingPairs", "Frontier", "IcpError",
     "Intervention", "Invariance", "Linear", "LogLikelihood", "LogitDifference",
     "Loss", "Losses", "Mask", "Model", "ModelError",
     "NextTokenLoss", "NotFiniteError", "Objective",
-    "ObjectiveMixin", "PairGap", "PreservingPairs", "Probability", "Probe",
+    "ObjectiveMixin", "PairGap", "PreservingPairs", "Preset", "Probability", "Probe",
     "ProbeError", "Property", "PruneError", "Ray", "Report",
     "Rerank", "Scale", "Scores", "Selection", "SetEffects", "Swap",
     "TaskLoss", "Unit", "UnitError", "co_ablation", "control_variate_mean", "controlled_spuriousness", "damage",

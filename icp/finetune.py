@@ -17,6 +17,7 @@ from icp.invariance import Invariance
 from icp.losses import Losses
 from icp.model import Model
 from icp.pairs import Pairs
+from icp.presets import preset_of
 from icp.probes import Probe
 from icp.runs import Run, provenance
 from icp.step import Objective
@@ -37,6 +38,7 @@ def finetune(
     model: Model,
     train: "Probe | Pairs",
     *,
+    preset: str | None = None,
     lora: "LoraConfig | None" = None,
     objective: Objective | None = None,
     invariance: Invariance | None = None,
@@ -53,9 +55,10 @@ def finetune(
     keeps the output as it is under interventions. What was pruned from `model` stays pruned.
 
     `lora` is a `peft.LoraConfig` (default: rank 8, alpha 16, every linear layer of the blocks); `arguments` are those
-    of `transformers.TrainingArguments`. With `folder`, checkpoints are kept there, the same call resumes from the last,
-    and the adapters end up in `folder/adapter`. Start a script by `accelerate launch` to train on several GPUs: each
-    process returns the same model, and the first one writes.
+    of `transformers.TrainingArguments`; `preset` names defaults for both by the model's size (`icp.PRESETS`). With
+    `folder`, checkpoints are kept there, the same call resumes from the last, and the adapters end up in
+    `folder/adapter`. Start a script by `accelerate launch` to train on several GPUs: each process returns the same
+    model, and the first one writes.
 
     Raises `ProbeError` naming the row that cannot be trained on, `ModelError` for a model that is not a plain
     `transformers` one, `ArtefactError` for a folder of another run, `NotFiniteError` where the loss is not finite.
@@ -66,8 +69,10 @@ def finetune(
 
     objective = Objective() if objective is None else objective
     losses = Losses.of(model, train, [objective] if invariance is None else [objective, invariance])
-    config = default_lora(model) if lora is None else lora
-    options = ARGUMENTS | ({"save_strategy": "no"} if folder is None else {}) | dict(arguments or {})
+    start = preset_of(preset)
+    config = default_lora(model, **start.lora) if lora is None else lora
+    saves = {"save_strategy": "no"} if folder is None else {}
+    options = ARGUMENTS | saves | dict(start.arguments) | dict(arguments or {})
     with seeded(seed), TemporaryDirectory() if folder is None else nullcontext(folder) as place:
         asked = TrainingArguments(
             output_dir=str(place), seed=seed, disable_tqdm=True, use_cpu=model.device.type == "cpu", **options
