@@ -75,8 +75,16 @@ class ObjectiveMixin:
                 f"the loss is {loss.item()} at step {step + 1} (task {task.item()}, penalty {penalty.item()}): lower "
                 f"the learning rate; what was saved before is in {self.args.output_dir}"
             )
+        self._agree()
         self.parts.append((task.detach() / share, penalty.detach() / share))
         return (loss, outputs) if return_outputs else loss
+
+    def _agree(self) -> None:
+        """Average what objectives keep over the processes, each of which has seen other rows; what they count stays."""
+        if self.accelerator.num_processes > 1:
+            for value in (value for state in self.losses.states for value in state.values()):
+                if value.is_floating_point():
+                    value.copy_(self.accelerator.reduce(value.to(self.args.device), "mean"))
 
     @property
     def _undivided(self) -> int:
@@ -93,12 +101,13 @@ class ObjectiveMixin:
             self.parts.clear()
         super().log(logs, *args, **kwargs)
 
-    def train(self, resume_from_checkpoint: "str | bool | None" = None, *given: Any, **options: Any):
+    def train(self, resume_from_checkpoint: "str | Path | bool | None" = None, *given: Any, **options: Any):
         if resume_from_checkpoint is True:
             from transformers.trainer_utils import get_last_checkpoint
 
             resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
-        if isinstance(resume_from_checkpoint, str):
+        if isinstance(resume_from_checkpoint, str | Path):
+            resume_from_checkpoint = str(resume_from_checkpoint)
             self._take_states(Path(resume_from_checkpoint))
         return super().train(resume_from_checkpoint, *given, **options)
 

@@ -47,7 +47,7 @@ def live_indirect_effects(
 
     Queries and keys are taken as other units are, without the QK fix. Raises `NotFiniteError` where one is not finite.
     """
-    total = torch.zeros(len(units), device=step.model.device, dtype=torch.float64)
+    total = torch.zeros(len(units), device=step.model.device, dtype=step.logits.dtype)
     names = sorted({unit.site for unit in units})
     sites = {name: step.model.sites[name] for name in names}
     columns, owners = {}, {}
@@ -68,10 +68,10 @@ def live_indirect_effects(
             with torch.no_grad(), captured(list(sites.values()), lent):
                 other = _means(log_odds(step.run(others.batch, others.reads(reads)), targets), reads.rows, len(index))
             slopes = torch.autograd.grad(p.sum(), [clean[name] for name in names])
-            direction = (other - p.detach()).sign()[:, None].double()
+            direction = (other - p.detach()).sign()[:, None]
             for name, slope in zip(names, slopes):
                 change = torch.where(batch.mask[:, :, None], others.aligned(lent[name]) - clean[name].detach(), 0)
-                each = direction * (change * slope).double().sum(1)
+                each = direction * (change * slope).to(total.dtype).sum(1)
                 total.index_add_(0, owners[name], each[:, columns[name]].sum(0))
     if not torch.isfinite(total).all():
         raise NotFiniteError(

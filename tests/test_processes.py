@@ -1,5 +1,6 @@
 """Two processes train as one does on batches of twice the size, and write one folder."""
 
+import dataclasses
 import json
 import os
 import socket
@@ -12,8 +13,22 @@ import torch
 from helpers import BY_NAME, EQUAL_PAIRS
 
 import icp
+from icp.step import Objective
 
 ANSWERS = (" she", " he")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sums(Objective):
+    """Keeps the sum over steps of the mean number of the rows."""
+
+    def begin(self, model, rows):
+        Sums.state = {"sum": torch.zeros(1)}
+        return Sums.state
+
+    def penalty(self, step):
+        step.state["sum"] += sum(step.index) / len(step.index)
+        return step.logits.new_zeros(())
 
 
 def tuned(folder, batch_size):
@@ -24,8 +39,8 @@ def tuned(folder, batch_size):
                                 rerank=icp.Rerank(every=2, top=20, rows=4))  # fmt: skip
     arguments = {"per_device_train_batch_size": batch_size, "num_train_epochs": 1, "optim": "sgd",
                  "learning_rate": 0.1, "logging_steps": 1}  # fmt: skip
-    return icp.finetune(model, icp.Probe(tuple(rows)), invariance=invariance, folder=folder, arguments=arguments,
-                        progress=False)  # fmt: skip
+    return icp.finetune(model, icp.Probe(tuple(rows)), objective=Sums(), invariance=invariance, folder=folder,
+                        arguments=arguments, progress=False)  # fmt: skip
 
 
 def test_two_processes_are_one_on_batches_of_twice_the_size(tmp_path):
@@ -43,7 +58,7 @@ def test_two_processes_are_one_on_batches_of_twice_the_size(tmp_path):
         for rank in range(2)
     ]  # fmt: skip
     try:
-        errors = [process.communicate(timeout=300)[1] for process in both]
+        errors = [process.communicate(timeout=900)[1] for process in both]
     finally:
         for process in both:
             process.kill()
@@ -52,6 +67,7 @@ def test_two_processes_are_one_on_batches_of_twice_the_size(tmp_path):
     first, second = (json.loads((tmp_path / str(rank)).read_text()) for rank in range(2))
     assert first == second
     assert len(first["history"]) == len(alone.tuning.history) == 3
+    assert first["sum"] == pytest.approx(Sums.state["sum"].item(), rel=1e-6)
     for found, expected in zip(first["history"], alone.tuning.history):
         for name in ("loss", "task", "penalty"):
             assert found[name] == pytest.approx(expected[name], rel=1e-4), name
@@ -68,5 +84,11 @@ if __name__ == "__main__":
 
     found = tuned(sys.argv[1], 2)
     Path(sys.argv[2]).write_text(
-        json.dumps({"weights": weights_digest(found.module), "history": list(found.tuning.history)})
+        json.dumps(
+            {
+                "sum": Sums.state["sum"].item(),
+                "weights": weights_digest(found.module),
+                "history": list(found.tuning.history),
+            }
+        )
     )
