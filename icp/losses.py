@@ -52,10 +52,11 @@ class Losses:
 
     @classmethod
     def of(cls, model: Model, train: "Probe | Pairs", objectives: "Objective | Sequence[Objective]") -> "Losses":
-        """`model` is the one before training, which objectives may measure.
+        """`model` is the one before training, which objectives may measure, with no adapters on it yet.
 
         Raises `IcpError` where a row, the model or an objective is not one that can be trained with.
         """
+        model.require_unchanged()
         some = (objectives,) if isinstance(objectives, Objective) else tuple(objectives)
         if not some:
             raise IcpError("no objective was given: icp.Objective() is plain fine-tuning")

@@ -30,17 +30,20 @@ class ObjectiveMixin:
     With `own_loss=True` the training set, the collator and the loss stay those of the Trainer, and the penalty alone is
     added: each batch has to hold, as `row`, the numbers of its rows in `losses`. What objectives keep is saved in
     checkpoints, and `train(resume_from_checkpoint=...)` reads it. What was pruned from the model stays pruned. Several
-    GPUs are for `accelerate launch`: without it one is used, since replicas of `torch.nn.DataParallel` have no hooks.
+    GPUs are for `accelerate launch`: without it one is used, since the replicas of `torch.nn.DataParallel` share the
+    hooks and would mix up what they see.
 
-    Raises `IcpError` for batches without rows, `NotFiniteError` where the loss is not finite, `ArtefactError` for a
-    checkpoint that holds no states, `ModelError` for a model that is not that of `losses`.
+    Raises `IcpError` without `args` and for batches without rows, `NotFiniteError` where the loss is not finite,
+    `ArtefactError` for a checkpoint that holds no states, `ModelError` for a model that is not that of `losses`.
     """
 
     def __init__(self, *given: Any, losses: Losses, own_loss: bool = False, **options: Any):
         if not own_loss:
             options = {"train_dataset": _Numbers(len(losses.rows)), "data_collator": _Collator(losses.rows)} | options
         arguments = given[1] if len(given) > 1 else options.get("args")
-        if arguments is not None and arguments.n_gpu > 1:
+        if arguments is None:
+            raise IcpError("no training arguments were given: pass args=TrainingArguments(...)")
+        if arguments.n_gpu > 1:
             arguments._n_gpu = 1
         super().__init__(*given, **options)
         self.model_accepts_loss_kwargs = False  # losses are means over a batch

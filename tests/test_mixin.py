@@ -162,7 +162,7 @@ def test_what_was_pruned_stays_pruned(model, tmp_path):
 
 
 def test_several_gpus_without_a_launcher_are_one(model, tmp_path):
-    """Replicas of `nn.DataParallel` would not have the hooks; there are no GPUs here, so only the count is made up."""
+    """Replicas of `nn.DataParallel` would share the hooks; there are no GPUs here, so only the count is made up."""
     arguments = asked(tmp_path, max_steps=1)
     arguments._n_gpu = 2
     losses = icp.Losses.of(model, rows(), penalised(model))
@@ -202,6 +202,15 @@ def test_evaluation_without_rows_is_the_trainers_own(model, tmp_path):
 def test_what_does_not_fit_is_refused(model, make, error, says):
     with pytest.raises(error, match=says):
         make(model)
+
+
+def test_adapters_come_after_the_losses_and_arguments_with_them(model):
+    losses = icp.Losses.of(model, rows(), Objective())
+    with pytest.raises(icp.IcpError, match="no training arguments were given"):
+        Mine(losses=losses, model=model.module)
+    get_peft_model(model.module, LORA)
+    with pytest.raises(icp.ModelError, match="adapters were put on the module of llama after it was loaded"):
+        icp.Losses.of(model, rows(), Objective())
 
 
 def test_a_batch_without_rows_is_refused(model, tmp_path):
