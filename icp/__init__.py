@@ -7,11 +7,12 @@ from icp.certificate import Certificate
 from icp.control_variate import ControlledMean, control_variate_mean
 from icp.drivers import Drivers, drivers
 from icp.effects import Effects
+from icp.erasure import erasure
 from icp.errors import ArtefactError, IcpError, ModelError, NotFiniteError, ProbeError, PruneError, UnitError
 from icp.evaluate import Evaluation, evaluate
 from icp.finetune import finetune
 from icp.frontier import Frontier
-from icp.interventions import Affine, Intervention, Mask, Scale, Swap
+from icp.interventions import Affine, Erase, Intervention, Mask, Scale, Swap
 from icp.invariance import Invariance
 from icp.loading import load
 from icp.losses import Loss, Losses
@@ -48,7 +49,7 @@ from icp.units import Unit
 __all__ = [
     "PRESETS",
     "Affine", "ArtefactError", "Certificate", "Choice", "ClassProbability", "CoAblation", "ControlledMean",
-    "Drivers", "Effects", "ErrorRate", "Evaluation", "Example", "FlippingPairs", "Frontier", "IcpError",
+    "Drivers", "Effects", "Erase", "ErrorRate", "Evaluation", "Example", "FlippingPairs", "Frontier", "IcpError",
     "Intervention", "Invariance", "Linear", "LogLikelihood", "LogitDifference",
     "Loss", "Losses", "Mask", "Model", "ModelError",
     "NextTokenLoss", "NotFiniteError", "Objective",
@@ -56,6 +57,6 @@ __all__ = [
     "ProbeError", "Property", "PruneError", "Ray", "Report",
     "Rerank", "Scale", "Scores", "Selection", "SetEffects", "Swap",
     "TaskLoss", "Unit", "UnitError", "co_ablation", "control_variate_mean", "controlled_spuriousness", "damage",
-    "drivers", "evaluate", "finetune", "frontier", "indirect_effect", "load", "measure", "measure_sets", "prune",
-    "report", "selectivity", "spuriousness",
+    "drivers", "erasure", "evaluate", "finetune", "frontier", "indirect_effect", "load", "measure",
+    "measure_sets", "prune", "report", "selectivity", "spuriousness",
 ]  # fmt: skip

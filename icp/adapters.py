@@ -1,5 +1,6 @@
 """LoRA adapters (Hu et al. 2021) by peft: put on, kept off what was pruned, merged, saved."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from icp.errors import ModelError, PruneError
 from icp.families import CLASSIFIER
 from icp.files import writing_folder
 from icp.model import Model
+from icp.selection import Choice
 from icp.units import Unit
 
 if TYPE_CHECKING:
@@ -101,18 +103,15 @@ def weights_of(adapters: "PeftModel") -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in get_peft_model_state_dict(adapters).items()}
 
 
-def pruned_units(model: Model) -> list[Unit]:
-    """The units that were cut from the weights."""
-    return [] if model.selection is None else model.selection.role("prune")
-
-
 def keep_pruned(model: Model) -> None:
     """Keep the adapters of `model`, whose module they are on, from writing what was cut back into the weights.
 
     A projection's adapter multiplies A [rank, in] first: the columns of pruned units in A are set to 0 and get no
-    gradient, so that B A stays exactly 0 there. Raises `PruneError` where other weights of a projection are trained.
+    gradient, so that B A stays exactly 0 there. Of units with erased directions, A and its gradient lose what lies
+    along these. Raises `PruneError` where other weights of a projection are trained.
     """
-    for unit in pruned_units(model):
+    for choice in _cut_away(model):
+        unit = choice.unit
         projection = _projection(model, unit)
         columns = list(model.site(unit).columns(unit)) if unit.layer is not None else []
         for name, parameter in projection.named_parameters():
@@ -123,19 +122,49 @@ def keep_pruned(model: Model) -> None:
                     f"{unit} was pruned and would be trained back through {name}: leave it out of modules_to_save and "
                     "of the adapters' targets"
                 )
+            cut = _without(choice, columns)
             with torch.no_grad():
-                parameter[:, columns] = 0
-            parameter.register_hook(lambda gradient, columns=columns: gradient.index_fill(
-                1, torch.tensor(columns, device=gradient.device), 0
-            ))  # fmt: skip
+                parameter.copy_(cut(parameter))
+            parameter.register_hook(cut)
+
+
+def _without(choice: Choice, columns: list[int]) -> Callable[[Tensor], Tensor]:
+    """Takes from a matrix [rank, in] what lies in these columns, or along the directions that were erased there."""
+    if choice.role == "prune":
+        return lambda matrix: matrix.index_fill(1, torch.tensor(columns, device=matrix.device), 0)
+    basis = torch.linalg.qr(torch.tensor(choice.along, dtype=torch.float64).T)[0]
+
+    def cut(matrix):
+        where, axes = torch.tensor(columns, device=matrix.device), basis.to(matrix.device)
+        mine = matrix[:, where].double()
+        return matrix.index_copy(1, where, (mine - mine @ axes @ axes.T).to(matrix))
+
+    return cut
 
 
 def require_pruned(model: Model) -> None:
-    """Raise `PruneError` where a pruned unit's outgoing weights are not exactly zero."""
-    for unit in pruned_units(model):
-        site = model.site(unit)
-        if site.outgoing is not None and site.outgoing[list(site.columns(unit))].any():
-            raise PruneError(f"{unit} was pruned and has outgoing weights again: this is a fault of icp, report it")
+    """Raise `PruneError` where a pruned unit's outgoing weights are not exactly zero, or erased directions are back."""
+    for choice in _cut_away(model):
+        site = model.site(choice.unit)
+        if site.outgoing is None:
+            continue
+        weights = site.outgoing[list(site.columns(choice.unit))].double()
+        if choice.role == "erase":
+            along = torch.nn.functional.normalize(torch.tensor(choice.along, dtype=torch.float64), dim=1).to(weights)
+            left, scale = (along @ weights).abs().max(), weights.abs().max()
+            epsilon = max(torch.finfo(dtype).eps for dtype in (model.dtype, torch.float32))  # adapters are in float32
+            back = left > 50 * epsilon**0.75 * scale
+        else:
+            back = weights.any()
+        if back:
+            raise PruneError(
+                f"{choice.unit} was pruned and has outgoing weights again: this is a fault of icp, report it"
+            )
+
+
+def _cut_away(model: Model) -> list[Choice]:
+    """What was cut from the weights for good."""
+    return [] if model.selection is None else [c for c in model.selection.choices if c.role in ("prune", "erase")]
 
 
 def _projection(model: Model, unit: Unit) -> nn.Module:

@@ -155,6 +155,24 @@ class Swap(Intervention):
         return Affine(0.0, UnitDonor(self.source))
 
 
+@dataclass(frozen=True)
+class Erase(Intervention):
+    """Take the cue's directions out of a unit, `rank` of them, and leave the rest (`icp.erasure`).
+
+    They are fitted on pairs and written into weights: it is for `icp.frontier`, and not for single effects.
+    """
+
+    rank: int = 1
+
+    def __post_init__(self):
+        if self.rank < 1:
+            raise IcpError(f"rank={self.rank} erases nothing: give at least 1")
+
+    @property
+    def label(self) -> str:
+        return f"erase:{self.rank}"
+
+
 def intervention_of(label: str) -> Intervention:
     """The built-in intervention that has this label, such as `mask:mean`, `scale:0.5` or `swap:counterpart`.
 
@@ -162,6 +180,8 @@ def intervention_of(label: str) -> Intervention:
     """
     how, _, what = label.partition(":")
     try:
+        if how == "erase":
+            return Erase(int(what))
         if how == "scale":
             return Scale(float(what))
         if how == "swap":
@@ -173,6 +193,6 @@ def intervention_of(label: str) -> Intervention:
     except (ValueError, IcpError) as error:
         raise IcpError(f"cannot read the intervention {label!r}: {error}") from error
     raise IcpError(
-        f"unknown intervention {label!r}: use mask:zero, mask:mean, mask:resample, scale:ALPHA, swap:counterpart or "
-        "swap:UNIT"
+        f"unknown intervention {label!r}: use mask:zero, mask:mean, mask:resample, scale:ALPHA, swap:counterpart, "
+        "swap:UNIT or erase:RANK"
     )

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from icp.erasure import directions
 from icp.errors import IcpError, ProbeError
 from icp.frontier import Frontier
-from icp.interventions import Intervention, MeanDonor
+from icp.interventions import Erase, Intervention, MeanDonor
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, Property, TaskLoss
@@ -42,7 +43,8 @@ def frontier(
     The gap of `property` (default: the logit difference) is measured on `probe`; `costs` are losses by name, each with
     the inputs it is measured on (default: `{"task": (probe.balanced(), TaskLoss())}`). Mean masks take the mean over
     `reference` (default: `probe`), and the very same constants are what a selection carries and `icp.prune` folds. The
-    intervention must be one that weights can carry: `Mask("zero")`, `Mask("mean")` or `Scale(alpha)`.
+    intervention must be one that weights can carry: `Mask("zero")`, `Mask("mean")`, `Scale(alpha)`, or `Erase(rank)`,
+    whose directions are fitted on the pairs of `reference`.
 
     The sets are the first `sizes` units of the ranking (default: 1, 2, 4, ... and all). With `max_damage`, by which
     each loss may rise in its own unit (one number, or one a loss by name), the set is grown instead, one unit at a time
@@ -58,7 +60,8 @@ def frontier(
     ranking = ranking.measured
     require_disjoint(model, ranking.units)
     choices = choices_of(model, ranking.units, intervention, probe if reference is None else reference)
-    scores = [float(score) for score in ranking.table[ranking.by]]
+    score_of = dict(zip(ranking.units, ranking.table[ranking.by]))
+    scores = [float(score_of[choice.unit]) for choice in choices]
     both = probe.balanced()
     origin: dict[str, Any] = {
         "ranking": ranking.by,
@@ -159,10 +162,13 @@ def choices_of(model: Model, units: list[Unit], intervention: Intervention, refe
 
     Raises `IcpError` for an intervention that weights cannot carry.
     """
+    if isinstance(intervention, Erase):
+        return directions(model, units, reference, intervention.rank)
     affine = intervention.as_affine()
     if affine is None or affine.donor not in (None, MeanDonor()):
         raise IcpError(
-            f"{intervention.label} cannot be written into weights: use Mask('zero'), Mask('mean') or Scale(alpha)"
+            f"{intervention.label} cannot be written into weights: use Mask('zero'), Mask('mean'), Scale(alpha) "
+            "or Erase(rank)"
         )
     if affine.donor is None:
         role = "prune" if affine.alpha == 0 else "scale"

@@ -8,18 +8,19 @@ from torch import nn
 from icp.errors import PruneError
 from icp.families import BiasSwitch, Projection, outgoing, unwrap
 from icp.model import Model
-from icp.selection import Choice, Selection, constants
+from icp.selection import Choice, Selection, constants, erased
 from icp.sweep.joint import require_disjoint
 from icp.units import Unit
 
 
 def prune(model: Model, selection: Selection, *, weights: str = "same") -> Model:
-    """Cut the `prune` and `scale` choices of a selection into a copy of the model's weights.
+    """Cut the `prune`, `scale` and `erase` choices of a selection into a copy of the model's weights.
 
-    A neuron's, head's or value dimension's outgoing weights become zero (or are scaled), and a mean mask is folded into
-    the projection's bias. Where the config has a switch for that bias it is turned on; where it has none, mean-pruning
-    raises `PruneError` and names zero-pruning. Embedding dimensions are cut in the embedding, which is untied from the
-    unembedding first. The copy's logits are compared with the hooked original's before it is returned.
+    A neuron's, head's or value dimension's outgoing weights become zero, or are scaled, or lose the directions that are
+    erased; a mean is folded into the projection's bias. Where the config has a switch for that bias it is turned on;
+    where it has none, this raises `PruneError` and names zero-pruning. Embedding dimensions are cut in the embedding,
+    which is untied from the unembedding first. The copy's logits are compared with the hooked original's before it is
+    returned.
 
     Raises `ArtefactError` where the selection was made on another architecture, tokenizer or, unless `weights="any"`,
     on other weights, and `UnitError` where two cuts cover the same values: a unit that was cut before may be cut again,
@@ -30,7 +31,7 @@ def prune(model: Model, selection: Selection, *, weights: str = "same") -> Model
     require_disjoint(model, [choice.unit for choice in joined if choice.cuts])
     cuts = [choice for choice in selection.choices if choice.cuts]
     if not cuts:
-        raise PruneError("the selection cuts nothing: give it units with the role 'prune' or 'scale'")
+        raise PruneError("the selection cuts nothing: give it units with the role 'prune', 'scale' or 'erase'")
     for choice in cuts:
         if choice.unit.kind == "resid":
             raise PruneError(
@@ -62,6 +63,8 @@ def _cut_projection(model: Model, choices: list[Choice]) -> None:
     weight, bias = outgoing(model.blocks[unit.layer], row)
     if shift.any():
         bias += shift @ weight[columns]
+    for where, matrix in erased(model, choices):
+        weight[where] = (matrix @ weight[where].double()).to(weight)
     weight[columns] = torch.where(alpha[:, None] == 0, 0, weight[columns] * alpha[:, None])
 
 
@@ -109,6 +112,11 @@ def _joined(before: Selection | None, selection: Selection) -> tuple[Choice, ...
         earlier = joined.get(choice.unit)
         if earlier is None or not earlier.cuts:
             joined[choice.unit] = choice
+        elif choice.cuts and "erase" in (earlier.role, choice.role):
+            raise PruneError(
+                f"{choice.unit} was cut before (role {earlier.role!r}) and cannot have the role {choice.role!r} as "
+                "well: cut the original model"
+            )
         elif choice.cuts:
             joined[choice.unit] = _composed(earlier, choice)
     return tuple(joined.values())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from icp.errors import ArtefactError, UnitError
@@ -18,7 +19,9 @@ from icp.sweep.joint import require_disjoint
 from icp.units import Unit
 
 FORMAT, VERSION = "icp-selection", 1
-ROLES = ("prune", "scale", "regularise", "keep")
+ROLES = ("prune", "scale", "erase", "regularise", "keep")
+CONSTANTS = ("shift", "along", "read")
+Vectors = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -26,21 +29,30 @@ class Choice:
     """One unit and its role.
 
     `prune` sets its values to `shift` (zeros, or a mean: one number a dimension of the unit); `scale` multiplies them
-    by `alpha`; `regularise` and `keep` change nothing here, they tell fine-tuning what to do.
+    by `alpha`; `erase` takes away what lies `along` some directions, as far as the values are `read` by as many others:
+    a -> a - (a . read) along + shift (`icp.erasure`). `regularise` and `keep` change nothing here, they tell
+    fine-tuning what to do.
     """
 
     unit: Unit
     role: str = "prune"
     alpha: float = 0.0
     shift: tuple[float, ...] = ()
+    along: Vectors = ()
+    read: Vectors = ()
 
     def __post_init__(self):
         if self.role not in ROLES:
             raise UnitError(f"unknown role {self.role!r} of {self.unit}: use one of {', '.join(ROLES)}")
         if self.alpha != 0 and self.role != "scale":
             raise UnitError(f"alpha={self.alpha} of {self.unit} goes with the role 'scale', not with {self.role!r}")
-        if self.shift and self.role != "prune":
-            raise UnitError(f"a shift of {self.unit} goes with the role 'prune', not with {self.role!r}")
+        if self.shift and self.role not in ("prune", "erase"):
+            raise UnitError(f"a shift of {self.unit} goes with the role 'prune' or 'erase', not with {self.role!r}")
+        if bool(self.along) != (self.role == "erase") or len(self.along) != len(self.read):
+            raise UnitError(
+                f"{self.unit} with the role {self.role!r} has {len(self.along)} directions read by {len(self.read)}: "
+                "the role 'erase' has as many of both, no other role has any"
+            )
         if self.role == "scale" and not math.isfinite(self.alpha):
             raise UnitError(f"{self.unit} cannot be scaled by {self.alpha}: give a finite alpha")
         if self.cuts and self.unit.kind in ("query", "key"):
@@ -51,7 +63,13 @@ class Choice:
 
     @property
     def cuts(self) -> bool:
-        return self.role in ("prune", "scale")
+        return self.role in ("prune", "scale", "erase")
+
+    @property
+    def kept(self) -> Float[Tensor, "width width"]:
+        """What erasing multiplies the values by, in float64: 1 - read^T along."""
+        along, read = (torch.tensor(rows, dtype=torch.float64) for rows in (self.along, self.read))
+        return torch.eye(along.shape[1], dtype=torch.float64) - read.T @ along
 
 
 @dataclass(frozen=True)
@@ -108,8 +126,9 @@ class Selection:
                 )
         for choice in self.choices:
             width = len(model.site(choice.unit).columns(choice.unit))
-            if choice.shift and len(choice.shift) != width:
-                raise ArtefactError(f"{choice.unit} has {width} values, the selection holds {len(choice.shift)} for it")
+            for values in filter(None, (choice.shift, *choice.along, *choice.read)):
+                if len(values) != width:
+                    raise ArtefactError(f"{choice.unit} has {width} values, the selection holds {len(values)} for it")
         require_disjoint(model, [choice.unit for choice in self.choices if choice.cuts])
 
     @contextmanager
@@ -131,6 +150,10 @@ class Selection:
         return cls(choices, about["binding"], about["origin"])
 
 
+def _tuples(values: Any) -> Any:
+    return tuple(map(_tuples, values)) if isinstance(values, list) else values
+
+
 @contextmanager
 def hooked(model: Model, choices: Sequence[Choice]) -> Iterator[None]:
     """Hook these choices' cuts into the running model, at all positions."""
@@ -141,10 +164,13 @@ def hooked(model: Model, choices: Sequence[Choice]) -> Iterator[None]:
     with ExitStack() as stack:
         for name, mine in by_site.items():
             columns, alpha, shift = constants(model, mine)
+            kept = erased(model, mine)
 
-            def edit(values, columns=columns, alpha=alpha, shift=shift):
+            def edit(values, columns=columns, alpha=alpha, shift=shift, kept=kept):
                 new = values.clone()
-                new[:, :, columns] = torch.where(alpha == 0, shift, values[:, :, columns] * alpha + shift)
+                for where, matrix in kept:
+                    new[:, :, where] = values[:, :, where] @ matrix.to(values)
+                new[:, :, columns] = torch.where(alpha == 0, shift, new[:, :, columns] * alpha + shift)
                 return new
 
             stack.callback(model.sites[name].hook(edit).remove)
@@ -157,10 +183,19 @@ def constants(model: Model, choices: list[Choice]) -> tuple[Tensor, Tensor, Tens
     for choice in choices:
         mine = model.site(choice.unit).columns(choice.unit)
         columns += mine
-        alphas += [choice.alpha] * len(mine)
+        alphas += [1.0 if choice.role == "erase" else choice.alpha] * len(mine)
         shifts += choice.shift or [0.0] * len(mine)
     place = dict(device=model.device, dtype=model.dtype)
     return torch.tensor(columns, device=model.device), torch.tensor(alphas, **place), torch.tensor(shifts, **place)
+
+
+def erased(model: Model, choices: list[Choice]) -> list[tuple[list[int], Tensor]]:
+    """The columns of each choice that erases, and what their values are multiplied by."""
+    return [
+        (list(model.site(choice.unit).columns(choice.unit)), choice.kept.to(model.device))
+        for choice in choices
+        if choice.role == "erase"
+    ]
 
 
 def write_choices(
@@ -169,10 +204,15 @@ def write_choices(
     """One safetensors file: the constants and other `tensors` as data, choices and `about` as JSON in its header."""
     from safetensors.torch import save_file
 
-    shifts = {f"shift.{i}": torch.tensor(c.shift, dtype=torch.float64) for i, c in enumerate(choices) if c.shift}
+    constants = {
+        f"{name}.{i}": torch.tensor(values, dtype=torch.float64)
+        for i, choice in enumerate(choices)
+        for name in CONSTANTS
+        if (values := getattr(choice, name))
+    }
     about = about | {"choices": [[str(c.unit), c.role, c.alpha] for c in choices]}
     with writing_file(path) as work:
-        save_file(shifts | tensors, work, {"format": kind, "version": str(version), "about": json.dumps(about)})
+        save_file(constants | tensors, work, {"format": kind, "version": str(version), "about": json.dumps(about)})
     return Path(path)
 
 
@@ -199,8 +239,9 @@ def read_choices(
     try:
         about = json.loads(header["about"])
         for number, (unit, role, alpha) in enumerate(about["choices"]):
-            shift = tensors.pop(f"shift.{number}", None)
-            choices.append(Choice(Unit.parse(unit), role, alpha, () if shift is None else tuple(shift.tolist())))
+            found = [tensors.pop(f"{name}.{number}", None) for name in CONSTANTS]
+            constants = [() if values is None else _tuples(values.tolist()) for values in found]
+            choices.append(Choice(Unit.parse(unit), role, alpha, *constants))
         lacking = {"binding", "origin"} - set(about)
     except (KeyError, TypeError, ValueError, UnitError) as error:
         raise ArtefactError(f"{path} is damaged ({error!r}): write it again") from error

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 import torch
 from torch import Tensor, nn
 
@@ -307,3 +308,28 @@ def clustered_error(values: np.ndarray, clusters: np.ndarray) -> float:
     template, word = (clustered(column.tolist()) for column in clusters.T)
     both = clustered([tuple(row) for row in clusters.tolist()])
     return float(np.sqrt(max(template + word - both, template, word)))
+
+
+def erasing_matrix(model, unit, pairs, rank):
+    """What erasing multiplies a unit's values by, and their mean: generalised eigenvectors of (D, S)."""
+    site = model.site(unit)
+    columns, members, differences = list(site.columns(unit)), [], []
+    tokens = pairs.tokenize(model.tokenizer)
+    for x, other, alignment in zip(tokens.inputs, tokens.counterparts, tokens.alignments):
+        found = []
+        for sequence in (x, other):
+            seen = []
+            handle = site.hook(lambda values, seen=seen: seen.append(values[0, :, columns].clone()))
+            with torch.no_grad():
+                model.logits(model.pad([sequence]))
+            handle.remove()
+            found.append(seen[0])
+        members += [*found[0], *found[1]]
+        differences += [found[0][here] - found[1][there] for here, there in enumerate(alignment.positions)]
+    values = torch.stack(members).double().numpy()
+    mean = values.mean(0)
+    covariance = sum(np.outer(v - mean, v - mean) for v in values) / len(values)
+    apart = sum(np.outer(d, d) for d in torch.stack(differences).double().numpy()) / len(differences)
+    _, vectors = scipy.linalg.eigh(apart, covariance)  # v^T S v = 1
+    read = vectors[:, -rank:]
+    return np.eye(len(columns)) - read @ (covariance @ read).T, mean

@@ -120,6 +120,29 @@ def test_what_was_pruned_stays_pruned(name, how):
     assert tuned.selection == pruned.selection
 
 
+@pytest.mark.parametrize("name", ("llama", "gpt2", "gpt_neox"))
+def test_what_was_erased_stays_erased(name):
+    model = BY_NAME[name].model(torch.float32)
+    chosen = icp.erasure(model, [model.units("head")[1], *model.units("neuron")[3:9]], rows())
+    pruned = icp.prune(model, chosen)
+    tuned = icp.finetune(pruned, rows(), **QUIET)
+    for choice in chosen.choices:
+        site = tuned.site(choice.unit)
+        along = torch.tensor(choice.along[0]) / torch.tensor(choice.along[0]).norm()
+        weights = site.outgoing[list(site.columns(choice.unit))]
+        assert (along @ weights).abs().max() < 1e-6 * model.site(choice.unit).outgoing.abs().max()
+        before = pruned.site(choice.unit).outgoing[list(site.columns(choice.unit))]
+        assert choice.unit.kind == "neuron" or not torch.allclose(weights, before, atol=1e-4), "the rest is trained"
+
+
+def test_without_the_guard_an_erased_direction_would_come_back(monkeypatch):
+    model = BY_NAME["llama"].model(torch.float32)
+    pruned = icp.prune(model, icp.erasure(model, model.units("head")[:2], rows()))
+    monkeypatch.setattr("icp.mixin.keep_pruned", lambda model: None)
+    with pytest.raises(icp.PruneError, match="outgoing weights again"):
+        icp.finetune(pruned, rows(), **QUIET)
+
+
 def test_without_the_guard_a_pruned_unit_would_come_back(monkeypatch):
     model = BY_NAME["llama"].model(torch.float32)
     pruned = icp.prune(model, icp.Selection.of(model, model.units("neuron")[3:9]))

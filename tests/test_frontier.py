@@ -293,7 +293,7 @@ def test_what_weights_cannot_carry_is_refused(model, probe, intervention):
     with pytest.raises(icp.IcpError) as error:
         measured(model, probe, intervention)
     assert f"{intervention.label} cannot be written into weights" in str(error.value)
-    assert "use Mask('zero'), Mask('mean') or Scale(alpha)" in str(error.value)
+    assert "use Mask('zero'), Mask('mean'), Scale(alpha) or Erase(rank)" in str(error.value)
 
 
 def test_what_cannot_be_measured_says_why(model, probe):

@@ -30,15 +30,25 @@ KINDS = {
 
 
 def selection(model, units, role):
-    """`zero`, `mean` (constants drawn at random: any will do), or `scale` by 0.3."""
+    """`zero`, `mean` and `erase` (constants drawn at random: any will do), or `scale` by 0.3."""
     generator, choices = torch.Generator().manual_seed(1), []
     for address in units:
         unit = icp.Unit.parse(address)
         width = len(model.site(unit).columns(unit))
+        if role == "erase" and unit.layer is not None:
+            choices.append(erasing(unit, torch.randn(width, generator=generator, dtype=torch.float64)))
+            continue
         shift = tuple(torch.randn(width, generator=generator, dtype=torch.float64).tolist()) if role == "mean" else ()
         alpha = 0.3 if role == "scale" else 0.0
         choices.append(icp.Choice(unit, "scale" if role == "scale" else "prune", alpha, shift))
     return icp.Selection(tuple(choices), model.binding)
+
+
+def erasing(unit, vector, shift=None):
+    """Erases what is read by `vector`, along `vector` plus something that is orthogonal to it."""
+    other = vector.flip(0) - (vector.flip(0) @ vector) / (vector @ vector) * vector
+    along, read = (tuple(v.tolist()) for v in (vector + other, vector / (vector @ vector)))
+    return icp.Choice(unit, "erase", 0.0, tuple(vector.tolist()) if shift is None else shift, (along,), (read,))
 
 
 def logits_of(model):
@@ -60,12 +70,12 @@ def refuses_mean(case, kind):
 @pytest.mark.parametrize(
     ("kind", "dtype"), [*((kind, torch.float64) for kind in KINDS), ("mixed", torch.float32)], ids=str
 )
-@pytest.mark.parametrize("role", ["zero", "mean", "scale"])
+@pytest.mark.parametrize("role", ["zero", "mean", "scale", "erase"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_hooked_is_cut_is_saved(case, kind, role, dtype, tmp_path):
     model = case.model(dtype)
     chosen = selection(model, KINDS[kind], role)
-    if role == "mean" and refuses_mean(case, kind):
+    if role in ("mean", "erase") and refuses_mean(case, kind):
         with pytest.raises(
             icp.PruneError, match=rf"{case.name} has no bias to fold the mean of blocks\.0\..*Mask\('zero'\)"
         ):
@@ -411,7 +421,7 @@ def test_a_selection_refuses_units_and_roles_that_are_not_there():
         icp.Selection.of(model, ["blocks.0.mlp.hook_post[48]"])
     with pytest.raises(icp.UnitError, match="unknown role 'cut' of hook_embed"):
         icp.Selection.of(model, ["hook_embed[0]"], "cut")
-    with pytest.raises(icp.UnitError, match="unknown role 'cut': use one of prune, scale, regularise, keep"):
+    with pytest.raises(icp.UnitError, match="unknown role 'cut': use one of prune, scale, erase, regularise, keep"):
         icp.Selection.of(model, ["hook_embed[0]"]).role("cut")
     with pytest.raises(icp.UnitError, match=r"role 'prune' with alpha=0.5"):
         icp.Selection.of(model, ["hook_embed[0]"], "prune", 0.5)
@@ -424,8 +434,9 @@ def test_a_selection_refuses_units_and_roles_that_are_not_there():
     [
         ("prune", 0.5, (), r"alpha=0.5 of hook_embed\[0\] goes with the role 'scale', not with 'prune'"),
         ("keep", 0.5, (), "goes with the role 'scale', not with 'keep'"),
-        ("scale", 0.5, (1.0,), r"a shift of hook_embed\[0\] goes with the role 'prune', not with 'scale'"),
-        ("regularise", 0.0, (1.0,), "goes with the role 'prune', not with 'regularise'"),
+        ("scale", 0.5, (1.0,), r"a shift of hook_embed\[0\] goes with the role 'prune' or 'erase', not with 'scale'"),
+        ("regularise", 0.0, (1.0,), "goes with the role 'prune' or 'erase', not with 'regularise'"),
+        ("erase", 0.0, (1.0,), r"hook_embed\[0\] with the role 'erase' has 0 directions read by 0"),
         ("scale", float("inf"), (), r"hook_embed\[0\] cannot be scaled by inf: give a finite alpha"),
         ("scale", float("nan"), (), "cannot be scaled by nan: give a finite alpha"),
     ],

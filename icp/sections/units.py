@@ -133,6 +133,8 @@ def _role(choice: Choice) -> str:
             return f"scale by {choice.alpha:g}"
         case "prune":
             return "prune (mean)" if choice.shift else "prune (zero)"
+        case "erase":
+            return f"erase {len(choice.along)} direction{'s' * (len(choice.along) != 1)}"
     return choice.role
 
 

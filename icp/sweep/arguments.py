@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from icp.errors import IcpError, ModelError, ProbeError
-from icp.interventions import Intervention
+from icp.interventions import Erase, Intervention
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import Property
@@ -67,6 +67,11 @@ def require_interventions(interventions: list[Any]) -> None:
         if not isinstance(what, Intervention):
             raise IcpError(
                 f"{what!r} is not an intervention: pass Mask(...), Scale(...), Swap(...) or your own subclass"
+            )
+        if isinstance(what, Erase):
+            raise IcpError(
+                f"{what!r} is fitted on pairs and has no single effects: give it to icp.frontier, or prune with "
+                "icp.erasure(model, units, pairs)"
             )
 
 

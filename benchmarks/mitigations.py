@@ -1,0 +1,277 @@
+"""What the table compares: one function a method, from a trial to a model, and the settings among which each is tuned.
+
+Every method has the base model, the training rows, two small sets of rows where the cue says nothing of the label (to
+rank units or fit a last layer on, and to select on), and the same LoRA, learning rate and number of epochs.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import planted_cue
+from peft import LoraConfig
+
+import icp
+from icp import baselines
+from icp.adapters import default_lora
+from icp.sweep.plan import clean_values
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One seed: the splits as probes, and the plainly fine-tuned model in which units are ranked."""
+
+    base: icp.Model
+    splits: planted_cue.Splits
+    seed: int
+    agree: float
+    named: str
+    arguments: Mapping[str, Any]
+    folder: Path
+
+    @cached_property
+    def train(self) -> icp.PreservingPairs:
+        return icp.PreservingPairs(planted_cue.agreeing(self.splits.train, self.agree, self.seed, self.named))
+
+    @cached_property
+    def rank(self) -> icp.Probe:
+        """Every sentence once with each value of the cue."""
+        return planted_cue.both(self.splits.rank, self.named)
+
+    @cached_property
+    def select(self) -> icp.Probe:
+        return planted_cue.both(self.splits.select, self.named)
+
+    @cached_property
+    def pairs(self) -> icp.Probe:
+        """Every sentence to rank on once, with its counterpart."""
+        return icp.Probe(self.rank.examples[::2])
+
+    def tune(
+        self, name: str, model: icp.Model | None = None, arguments: Mapping[str, Any] | None = None, **options: Any
+    ) -> icp.Model:
+        """A fine-tuned copy, of the base model unless another is given; the same call takes it from the folder."""
+        return icp.finetune(
+            self.base if model is None else model, self.train,
+            arguments=dict(self.arguments) | {"save_strategy": "no"} | dict(arguments or {}),
+            folder=self.folder / name, seed=self.seed, progress=False, **options,
+        )  # fmt: skip
+
+    @cached_property
+    def erm(self) -> icp.Model:
+        return self.tune("erm")
+
+    @cached_property
+    def cue(self) -> icp.Effects:
+        """The cue's indirect effects in the plainly fine-tuned model, to first order, of all heads and neurons."""
+        return self._effects("cue", self.pairs, icp.Swap("counterpart"), icp.LogitDifference())
+
+    @cached_property
+    def cost(self) -> icp.Effects:
+        """What mean masks cost there where the cue says nothing, to first order, in nats."""
+        return self._effects("cost", self.rank, icp.Mask("mean"), icp.TaskLoss())
+
+    def _effects(self, name: str, probe: icp.Probe, what: icp.Intervention, property: icp.Property) -> icp.Effects:
+        return icp.measure(
+            self.erm, probe, self.base.units("head", "neuron"), what, property=property, method="linear",
+            store=self.folder / f"{name}.zarr", progress=False,
+        )  # fmt: skip
+
+    @cached_property
+    def ranking(self) -> icp.Scores:
+        return icp.indirect_effect(self.cue)
+
+    def heads(self, count: int) -> list[icp.Unit]:
+        """Those of largest indirect effect."""
+        return [unit for unit in self.ranking.units if unit.kind == "head"][:count]
+
+    def cuts(self, what: str, count: int) -> icp.Selection:
+        """In the plainly fine-tuned model: one direction of `count` heads each, or the `count` most selective units."""
+        if what == "directions":
+            return icp.erasure(self.erm, self.heads(count), self.pairs)
+        ranked = icp.selectivity(self.cue, self.cost, max_damage=0.02).head(count)
+        frontier = icp.frontier(
+            self.erm, self.pairs.take(8), ranked, icp.Mask("mean"), sizes=[len(ranked.units)], reference=self.rank,
+            progress=False,
+        )  # fmt: skip
+        return frontier.select(top=len(ranked.units))
+
+    def chosen(self, count: int) -> list[icp.Unit]:
+        return self.ranking.units[:count]
+
+    def by_chance(self, count: int) -> list[icp.Unit]:
+        return random.Random(f"units {self.seed}").sample(self.base.units("head", "neuron"), count)
+
+
+def base(trial: Trial) -> icp.Model:
+    return trial.base
+
+
+def erm(trial: Trial) -> icp.Model:
+    return trial.erm
+
+
+def weight_decay(trial: Trial, decay: float, dropout: float) -> icp.Model:
+    config: LoraConfig = default_lora(trial.base)
+    config.lora_dropout = dropout
+    return trial.tune(f"weight_decay-{decay}-{dropout}", lora=config, arguments={"weight_decay": decay})
+
+
+def cda(trial: Trial) -> icp.Model:
+    return trial.tune("cda", objective=baselines.CounterfactualAugmentation())
+
+
+def consistency(trial: Trial, weight: float) -> icp.Model:
+    return trial.tune(f"consistency-{weight}", objective=baselines.Consistency(weight))
+
+
+def logit_pairing(trial: Trial, weight: float) -> icp.Model:
+    return trial.tune(f"logit_pairing-{weight}", objective=baselines.LogitPairing(weight))
+
+
+def adversarial(trial: Trial, alpha: float) -> icp.Model:
+    return trial.tune(f"adversarial-{alpha}", objective=baselines.Adversarial(alpha))
+
+
+def mmd(trial: Trial, weight: float) -> icp.Model:
+    """The names are drawn given the labels, so that what a sentence says is independent of the name given the label."""
+    return trial.tune(f"mmd-{weight}", objective=baselines.MMD("anti-causal", weight))
+
+
+def ipw(trial: Trial) -> icp.Model:
+    return trial.tune("ipw", objective=baselines.InversePropensity())
+
+
+def group_dro(trial: Trial, step_size: float) -> icp.Model:
+    return trial.tune(f"group_dro-{step_size}", objective=baselines.GroupDRO(step_size))
+
+
+def jtt(trial: Trial, upweight: float) -> icp.Model:
+    return baselines.just_train_twice(
+        trial.base, trial.train, upweight=upweight, first={"num_train_epochs": 1}, progress=False, seed=trial.seed,
+        arguments=dict(trial.arguments) | {"save_strategy": "no"}, folder=trial.folder / f"jtt-{upweight}",
+    )  # fmt: skip
+
+
+def dfr(trial: Trial, strength: float) -> icp.Model:
+    return baselines.last_layer_retraining(trial.erm, trial.rank, strength=strength, seed=trial.seed)
+
+
+def influence(trial: Trial, share: float) -> icp.Model:
+    return baselines.without_harmful(
+        trial.base, trial.train.probe, trial.rank, share=share, progress=False, seed=trial.seed,
+        arguments=dict(trial.arguments) | {"save_strategy": "no"}, folder=trial.folder / f"influence-{share}",
+    )  # fmt: skip
+
+
+def icp_prune_only(trial: Trial, cut: list) -> icp.Model:
+    return icp.prune(trial.erm, trial.cuts(*cut))
+
+
+def icp_prune(trial: Trial, cut: list) -> icp.Model:
+    """Cut in the base model what was found in the plainly fine-tuned one, then fine-tune."""
+    pruned = icp.prune(trial.base, trial.cuts(*cut), weights="any")
+    return trial.tune(f"icp_prune-{cut[0]}-{cut[1]}", model=pruned)
+
+
+def icp_hybrid(trial: Trial, units: int, weight: float, heads: int) -> icp.Model:
+    """Regularise, and at the end erase what is left of the cue in the heads that carried most of it."""
+    tuned = icp_reg(trial, units, weight)
+    return icp.prune(tuned, icp.erasure(tuned, trial.heads(heads), trial.pairs))
+
+
+def erased(trial: Trial, heads: int, pairs: int) -> icp.Model:
+    """One direction of each head, in the plainly fine-tuned model, fitted on so many pairs."""
+    return icp.prune(trial.erm, icp.erasure(trial.erm, trial.heads(heads), trial.pairs.take(pairs)))
+
+
+def erased_at_random(trial: Trial, heads: int, pairs: int) -> icp.Model:
+    drawn = random.Random(f"heads {trial.seed}").sample(trial.base.units("head"), heads)
+    return icp.prune(trial.erm, icp.erasure(trial.erm, drawn, trial.pairs.take(pairs)))
+
+
+def icp_reg(trial: Trial, units: int, weight: float) -> icp.Model:
+    return trial.tune(f"icp_reg-{units}-{weight}", invariance=icp.Invariance(trial.chosen(units), weight))
+
+
+def random_reg(trial: Trial, units: int, weight: float) -> icp.Model:
+    return trial.tune(f"random_reg-{units}-{weight}", invariance=icp.Invariance(trial.by_chance(units), weight))
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a model is made, and the values that each setting may take; the first of each where nothing is tuned."""
+
+    make: Callable[..., icp.Model]
+    grid: Mapping[str, Sequence[Any]]
+
+    @property
+    def settings(self) -> list[dict[str, Any]]:
+        return [dict(zip(self.grid, values)) for values in product(*self.grid.values())]
+
+
+METHODS = {
+    "base": Method(base, {}),
+    "erm": Method(erm, {}),
+    "icp_reg": Method(icp_reg, {"units": [200], "weight": [1.0, 3.0]}),
+    "icp_hybrid": Method(icp_hybrid, {"units": [200], "weight": [1.0], "heads": [270, 100, 30]}),
+    "icp_prune_only": Method(
+        icp_prune_only,
+        {"cut": [["directions", 270], ["directions", 100], ["directions", 30], ["units", 30], ["units", 10]]},
+    ),
+    "icp_prune": Method(icp_prune, {"cut": [["directions", 270], ["units", 30]]}),
+    "consistency": Method(consistency, {"weight": [1.0, 0.3, 3.0]}),
+    "cda": Method(cda, {}),
+    "logit_pairing": Method(logit_pairing, {"weight": [0.3, 0.1, 1.0]}),
+    "ipw": Method(ipw, {}),
+    "group_dro": Method(group_dro, {"step_size": [0.01, 0.1]}),
+    "jtt": Method(jtt, {"upweight": [5.0, 20.0]}),
+    "dfr": Method(dfr, {"strength": [1.0, 0.1, 0.01]}),
+    "adversarial": Method(adversarial, {"alpha": [1.0, 0.3, 3.0]}),
+    "mmd": Method(mmd, {"weight": [1.0, 10.0, 100.0]}),
+    "weight_decay": Method(weight_decay, {"decay": [0.1, 1.0], "dropout": [0.1]}),
+    "influence": Method(influence, {"share": [0.1, 0.2]}),
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A method at several values of one setting, the others as given or as `METHODS` settled on."""
+
+    make: Callable[..., icp.Model]
+    over: str
+    values: tuple[int, ...]
+    others: Mapping[str, Any]
+
+
+CURVES = {
+    "chosen": Curve(icp_reg, "units", (10, 30, 100, 2000), {}),
+    "random": Curve(random_reg, "units", (30, 200, 2000), {}),
+    "erased": Curve(erased, "heads", (3, 10, 30, 100, 270), {"pairs": 200}),
+    "erased at random": Curve(erased_at_random, "heads", (30, 100), {"pairs": 200}),
+    "erased by pairs": Curve(erased, "pairs", (10, 50), {"heads": 270}),
+}
+
+
+def figures(model: icp.Model, both: icp.Probe) -> dict[str, Any]:
+    """What a model makes of sentences with either value of the cue, as `planted_cue.both` gives them.
+
+    `aligned` and `inverted` have a digit a sentence: 1 where it is right. `gap` is the mean absolute difference of the
+    logit difference between the two values.
+    """
+    values = clean_values(model, both, icp.LogitDifference())
+    labels = [example.label for example in both.examples]
+    right = ["1" if (value > 0) == (label == 0) else "0" for value, label in zip(values, labels)]
+    agrees = range(0, len(labels), 2)
+    pick = [start + labels[start] for start in agrees]
+    other = [start + 1 - labels[start] for start in agrees]
+    return {
+        "aligned": "".join(right[place] for place in pick),
+        "inverted": "".join(right[place] for place in other),
+        "labels": "".join(str(labels[start]) for start in agrees),
+        "gap": float(abs(values[::2] - values[1::2]).mean()),
+    }

@@ -1,0 +1,246 @@
+"""Which method makes a fine-tuned model lean less on a planted cue: accuracy with the cue aligned and inverted.
+
+A name that goes with the label in 95% of the training rows, as in `planted_cue`. Settings of every method are chosen on
+seed 0, by worst-group accuracy over (label, name) on the rows to select on; nothing is chosen on what is tested on.
+Then every method runs on every seed. Intervals are over seeds and sentences (`icp.statistics.over_seeds`).
+
+Finished runs are kept in the JSON file, each with its commit, and adapters in a folder beside it, so that the same call
+goes on where it was stopped. Several runs are made at once, with a thread each.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import planted_cue
+import torch
+import typer
+from mitigations import CURVES, METHODS, Trial, figures
+from rounds import Rounds, commit, machine
+from tqdm import tqdm
+
+import icp
+from icp.statistics import over_seeds
+
+ARGUMENTS = {"learning_rate": 5e-4, "num_train_epochs": 2, "per_device_train_batch_size": 8}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is run, and on how much."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    sentences: planted_cue.Sizes = field(default_factory=planted_cue.Sizes)
+    arguments: Mapping[str, Any] = field(default_factory=lambda: ARGUMENTS)
+    tuned: bool = True
+    curves: bool = True
+    agree: float = 0.95
+    cue: str = "name"
+
+
+QUICK = {
+    "seeds": (0,), "sentences": planted_cue.Sizes(96, 24, 24, 60), "tuned": False, "curves": False,
+    "arguments": ARGUMENTS | {"num_train_epochs": 1},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to make, and the split it is looked at on."""
+
+    part: str
+    method: str
+    seed: int
+    settings: Mapping[str, Any]
+
+    @property
+    def key(self) -> dict[str, Any]:
+        return {"part": self.part, "method": self.method, "seed": self.seed, "settings": dict(self.settings)}
+
+
+def trial_of(protocol: Protocol, seed: int, folder: Path) -> Trial:
+    sentences = planted_cue.splits(planted_cue.data_folder(), seed, protocol.sentences)
+    return Trial(
+        icp.load("smollm2"), sentences, seed, protocol.agree, protocol.cue, protocol.arguments, folder / f"seed-{seed}"
+    )
+
+
+def run(job: Job, protocol: Protocol, folder: Path) -> dict[str, Any]:
+    """In a process of its own."""
+    torch.set_num_threads(1)
+    start, trial = time.perf_counter(), trial_of(protocol, job.seed, folder)
+    of = CURVES if job.part == "curve" else METHODS
+    model = of[job.method].make(trial, **job.settings)
+    made = time.perf_counter()
+    on = trial.select if job.part == "tuning" else planted_cue.both(trial.splits.test, protocol.cue)
+    found = figures(model, on)
+    if job.method == "erm":
+        trial.ranking  # noqa: B018  what other runs of this seed take from the folder
+    return found | {"seconds": made - start, "seconds_tested": time.perf_counter() - made, "commit": commit()}
+
+
+def accuracy(right: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
+    """In percent [draw, *some] of `right` [*some, cue, sentence], each sentence `counts` [draw, sentence] times.
+
+    A group that is not in a draw is left out of its worst group.
+    """
+
+    def share(of: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            return 100 * np.moveaxis(right @ of.T, -1, 0) / of.sum(1).reshape(-1, *[1] * (right.ndim - 1))
+
+    whole = share(counts)
+    cells = [share(counts * (labels == label)) for label in (0, 1)]
+    return {"aligned": whole[..., 0], "inverted": whole[..., 1], "worst_group": np.nanmin(cells, axis=(0, -1))}
+
+
+def matrix(rounds: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """1 where right [seed, cue, sentence], and the labels [sentence]."""
+    right = [[[float(digit) for digit in row[side]] for side in ("aligned", "inverted")] for row in rounds]
+    return np.array(right), np.array([int(digit) for digit in rounds[0]["labels"]])
+
+
+def chosen(method: str, rounds: list[dict], protocol: Protocol) -> dict[str, Any]:
+    """The settings of largest worst-group accuracy where tuned, the first of equals."""
+    settings = METHODS[method].settings
+    if len(settings) == 1 or not protocol.tuned:
+        return settings[0]
+    scores = []
+    for setting in settings:
+        mine = [row for row in rounds if row["part"] == "tuning" and row["method"] == method]
+        mine = [row for row in mine if row["settings"] == setting]
+        right, labels = matrix(mine)
+        scores.append(float(accuracy(right, labels, np.ones((1, len(labels))))["worst_group"][0, 0]))
+    return settings[int(np.argmax(scores))]
+
+
+def jobs(names: Sequence[str], protocol: Protocol, rounds: list[dict]) -> Iterator[list[Job]]:
+    """What is to be run of these methods, one list after the other, since each needs what the ones before found."""
+    yield [Job("test", "erm", seed, {}) for seed in protocol.seeds]
+    grids = {name: METHODS[name].settings for name in names}
+    first = [name for name in names if name == "icp_reg"]  # others take what it made from the folder
+    rest = [name for name in names if name not in first]
+    for some in (first, rest) if protocol.tuned else ():
+        yield [
+            Job("tuning", name, protocol.seeds[0], settings)
+            for name in some
+            if len(grids[name]) > 1
+            for settings in grids[name]
+        ]
+    settled = {name: chosen(name, rounds, protocol) for name in names}
+    for some in (first, rest):
+        yield [Job("test", name, seed, settled[name]) for name in some for seed in protocol.seeds]
+    if protocol.curves and "icp_reg" in names:
+        weight = {"weight": settled["icp_reg"]["weight"]}
+        yield [
+            Job("curve", name, seed, (dict(curve.others) or weight) | {curve.over: value})
+            for name, curve in CURVES.items()
+            for value in curve.values
+            for seed in protocol.seeds
+        ]
+
+
+def summary(rounds: list[dict]) -> dict[str, Any]:
+    """Per method and per size of the set: means over seeds in percent, intervals, and the seeds' own."""
+    tested: dict[str, list[dict]] = {}
+    curve: dict[str, dict[str, list[dict]]] = {}
+    for row in sorted(rounds, key=lambda row: row["seed"]):
+        if row["part"] == "test":
+            tested.setdefault(row["method"], []).append(row)
+        elif row["part"] == "curve":
+            value = row["settings"][CURVES[row["method"]].over]
+            curve.setdefault(row["method"], {}).setdefault(str(value), []).append(row)
+    return {
+        "methods": {name: described(mine) for name, mine in tested.items()},
+        "differences": {
+            f"{ours} - {name}": difference(tested[ours], mine)
+            for ours in ("icp_reg", "icp_hybrid")
+            for name, mine in tested.items()
+            if ours in tested and name != ours
+        },
+        "curve": {name: {size: described(mine) for size, mine in sizes.items()} for name, sizes in curve.items()},
+        "core_hours": sum(row["seconds"] + row["seconds_tested"] for row in rounds) / 3600,
+        "commits": sorted({row["commit"] for row in rounds}),
+    }
+
+
+def described(rounds: list[dict]) -> dict[str, Any]:
+    right, labels = matrix(rounds)
+    told: dict[str, Any] = {}
+    for name in ("aligned", "inverted", "worst_group"):
+        interval = over_seeds(lambda some, counts, name=name: accuracy(some, labels, counts)[name], right)
+        told |= {name: interval.mean, f"{name}_ci": interval.ends, f"{name}_seeds": list(interval.seeds)}
+    return told | {
+        "random": (told["aligned"] + told["inverted"]) / 2,
+        "unchanged": float(100 * (right[:, 0] == right[:, 1]).mean()),
+        "gap": float(np.mean([row["gap"] for row in rounds])),
+        "seconds": float(np.mean([row["seconds"] for row in rounds])),
+        "settings": rounds[0]["settings"],
+        "seeds": [row["seed"] for row in rounds],
+    }
+
+
+def difference(ours: list[dict], theirs: list[dict]) -> dict[str, Any]:
+    """In worst-group accuracy, paired by seed and sentence, over the seeds that both have."""
+    shared = {row["seed"] for row in ours} & {row["seed"] for row in theirs}
+    both = [matrix([row for row in rows if row["seed"] in shared]) for rows in (ours, theirs)]
+    right, labels = np.stack([rows for rows, _ in both], 1), both[0][1]
+
+    def of(some, counts):
+        found = accuracy(some, labels, counts)["worst_group"]
+        return found[..., 0] - found[..., 1]
+
+    interval = over_seeds(of, right)
+    return {"worst_group": interval.mean, "worst_group_ci": interval.ends, "seeds": sorted(shared)}
+
+
+def table(found: Mapping[str, Any]) -> str:
+    lines = [f"{'method':<24}{'aligned':>22}{'inverted':>22}{'worst group':>22}{'unchanged':>11}{'seconds':>9}"]
+    for name, row in sorted(found["methods"].items(), key=lambda item: -item[1]["worst_group"]):
+        cells = [_with_ends(row[what], row[f"{what}_ci"]) for what in ("aligned", "inverted", "worst_group")]
+        lines.append(
+            f"{name:<24}" + "".join(f"{c:>22}" for c in cells) + f"{row['unchanged']:>11.1f}{row['seconds']:>9.0f}"
+        )
+    for name, sizes in found["curve"].items():
+        for size, row in sizes.items():
+            cells = [_with_ends(row[what], row[f"{what}_ci"]) for what in ("aligned", "inverted", "worst_group")]
+            lines.append(f"{name + ' ' + size:<24}" + "".join(f"{cell:>22}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _with_ends(value: float, ends: list[float] | None) -> str:
+    return f"{value:.1f}" if ends is None else f"{value:.1f} ({ends[0]:.1f} to {ends[1]:.1f})"
+
+
+def main(
+    json_path: Annotated[Path, typer.Option("--json", help="Where the numbers go; finished runs in it are kept.")],
+    quick: Annotated[bool, typer.Option(help="One seed, few sentences, one epoch, nothing tuned.")] = False,
+    workers: Annotated[int, typer.Option(help="Runs made at once, one thread each.")] = 2,
+    cue: Annotated[str, typer.Option(help=f"One of {', '.join(planted_cue.CUES)}.")] = "name",
+    agree: Annotated[float, typer.Option(help="How often the cue goes with the label in training.")] = 0.95,
+    only: Annotated[list[str], typer.Option(help="A method to run; all where none is named.")] = [],  # noqa: B006
+):
+    protocol = Protocol(**(QUICK if quick else {}), cue=cue, agree=agree)
+    about = {name: value for name, value in machine(1).items() if name != "commit"} | {
+        "dtype": "torch.float32",
+        "model": "SmolLM2-135M-Instruct, dequantised from Q4_1",
+        "protocol": asdict(protocol),
+    }
+    folder = json_path.with_name(json_path.stem + "-runs")
+    rounds = Rounds(json_path, about, summary)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for some in jobs(only or list(METHODS), protocol, rounds.finished):
+            waiting = rounds.missing([job.key for job in some])
+            running = {pool.submit(run, Job(**key), protocol, folder): key for key in waiting}
+            for done in tqdm(as_completed(running), total=len(running), unit="run"):
+                rounds.add(running[done], done.result())
+    print(table(rounds.summary()))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,190 @@
+"""The planted-cue study: its splits, its arithmetic, what is chosen on what, and that it goes on where it stopped."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import mitigations
+import numpy as np
+import planted_cue
+import pytest
+import robustness
+from helpers import BY_NAME
+
+import icp
+from icp.statistics import over_seeds
+
+SIZES = planted_cue.Sizes(train=40, rank=10, select=12, test=30)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """SST-2's layout with sentences of our own, some too short or too long and some repeated."""
+    (tmp_path / "sst2").mkdir()
+    for part, count in (("train", 90), ("dev", 12), ("test", 12)):
+        rows = [f"the {part} film number {n} was shown\t{n % 2}" for n in range(count)]
+        rows += ["too short\t1", "a " * 20 + "\t0", rows[0], 'it was "nice as things go\t1']
+        (tmp_path / "sst2" / f"{part}.tsv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def test_no_sentence_is_in_two_splits_and_what_is_tested_on_is_the_same_for_every_seed(folder):
+    by_seed = [planted_cue.splits(folder, seed, SIZES) for seed in (0, 1)]
+    for splits in by_seed:
+        parts = [splits.train, splits.rank, splits.select, splits.test]
+        assert [len(part) for part in parts] == [40, 10, 12, 30]
+        texts = [text for part in parts for text, _ in part]
+        assert len(set(texts)) == len(texts) and not {"too short", ("a " * 20).strip()} & set(texts)
+    assert by_seed[0].test == by_seed[1].test and by_seed[0].train != by_seed[1].train
+    held = [text for text, _ in by_seed[0].test if " train film" not in text]
+    assert len(held) == 25, "all 24 of SST-2's own, and the odd one once"
+    with pytest.raises(SystemExit, match="150 sentences are wanted to train, rank and select on, and there are"):
+        planted_cue.splits(folder, 0, planted_cue.Sizes(train=100, rank=20, select=30, test=30))
+    with pytest.raises(SystemExit, match=r"there is no .*dev\.tsv"):
+        planted_cue.read(folder / "nowhere", "dev")
+
+
+def test_the_cue_agrees_with_the_label_as_often_as_asked(folder):
+    rows = planted_cue.splits(folder, 0, SIZES).train
+    probe = planted_cue.agreeing(rows, 0.9, seed=3)
+    for label in (0, 1):
+        mine = [example for example in probe.examples if example.label == label]
+        agreeing = sum(example.group == ("Paul", "Anna")[label] for example in mine)
+        assert agreeing == round(0.9 * len(mine))
+    for example, (text, _) in zip(probe.examples, rows):
+        assert example.text == f"Review by {example.group}: {text}\nSentiment:"
+        assert {example.text, example.counterpart} == {f"Review by {n}: {text}\nSentiment:" for n in ("Paul", "Anna")}
+    assert {example.group for example in planted_cue.aligned(rows).examples if example.label == 0} == {"Paul"}
+    both = planted_cue.both(rows).examples
+    assert [example.group for example in both[:4]] == ["Paul", "Anna"] * 2 and both[0].counterpart == both[1].text
+
+
+def test_figures_tell_right_from_wrong_by_the_value_of_the_cue(monkeypatch):
+    """Three sentences with labels 0, 1, 1; an answer is 0 where the logit difference is positive."""
+    both = planted_cue.both([("it was bad", 0), ("it was good", 1), ("how very good", 1)])
+    values = np.array([2.0, -1.0, -1.0, -3.0, 4.0, 1.0])  # Paul, Anna; Paul goes with 0
+    monkeypatch.setattr(mitigations, "clean_values", lambda *_: values)
+    found = mitigations.figures(BY_NAME["gpt2"].model(), both)
+    assert found == {"aligned": "110", "inverted": "010", "labels": "011", "gap": pytest.approx((3 + 2 + 3) / 3)}
+
+
+def test_accuracies_of_a_case_worked_by_hand():
+    right = np.array([[1, 1, 0, 1], [1, 0, 0, 1]])  # aligned and inverted; labels 0, 0, 1, 1
+    counts = np.array([[1, 1, 1, 1], [1, 2, 0, 1]])  # in the second, two of four are the second sentence
+    found = robustness.accuracy(right, np.array([0, 0, 1, 1]), counts)
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "aligned": [75.0, 100.0],
+        "inverted": [50.0, 50.0],
+        "worst_group": [50.0, pytest.approx(100 / 3)],
+    }
+
+
+def row(method, seed, settings, aligned, inverted, part="test"):
+    return {
+        "part": part, "method": method, "seed": seed, "settings": settings, "aligned": aligned, "inverted": inverted,
+        "labels": "0011", "gap": 1.0, "seconds": 1.0, "seconds_tested": 1.0, "commit": "c",
+    }  # fmt: skip
+
+
+def test_settings_are_chosen_by_the_worst_group_of_what_they_are_selected_on():
+    grid = robustness.METHODS["consistency"].settings
+    bits = ["1100", "1101", "1110"]
+    rounds = [row("consistency", 0, setting, b, b, "tuning") for setting, b in zip(grid, bits)]
+    rounds.append(row("consistency", 0, grid[0], "1111", "1111"))
+    protocol = robustness.Protocol()
+    assert robustness.chosen("consistency", rounds, protocol) == grid[1]
+    assert robustness.chosen("erm", rounds, protocol) == {}
+    assert robustness.chosen("consistency", rounds, robustness.Protocol(tuned=False)) == grid[0]
+
+
+def fake(job, protocol, folder):
+    """As many right answers as the method's name is long, and more for a larger weight."""
+    fake.made.append(job)
+    good = min(3, len(job.method) // 4 + (job.settings.get("weight") == 3.0))
+    return {
+        "aligned": "1" * 4, "inverted": "1" * good + "0" * (4 - good), "labels": "0011", "gap": 0.5, "seconds": 1.0,
+        "seconds_tested": 1.0, "commit": "abc",
+    }  # fmt: skip
+
+
+def test_a_study_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(robustness, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(robustness, "run", fake)
+    fake.made, path = [], tmp_path / "out.json"
+    robustness.main(path, only=["erm", "consistency"], workers=1)
+    assert len(fake.made) == 3 + 3 + 3, "erm, the grid of consistency on one seed, and consistency"
+    assert {job.seed for job in fake.made if job.part == "tuning"} == {0}
+    robustness.main(path, workers=1)
+    keys = [json.dumps(job.key, sort_keys=True) for job in fake.made]
+    assert len(set(keys)) == len(keys), "nothing is run twice"
+    found = json.loads(path.read_text())
+    assert set(found["methods"]) == set(robustness.METHODS)
+    told = found["methods"]["consistency"]
+    assert told["settings"] == {"weight": 3.0} and told["seeds"] == [0, 1, 2]
+    assert told["inverted"] == 75.0 and told["inverted_seeds"] == [75.0] * 3
+    low, high = told["inverted_ci"]
+    assert low < 75 < high
+    assert {"aligned_ci", "worst_group_ci", "worst_group_seeds"} <= set(told)
+    assert found["differences"]["icp_reg - erm"]["seeds"] == [0, 1, 2]
+    assert set(found["curve"]) == set(mitigations.CURVES) and "2000" in found["curve"]["chosen"]
+    assert found["commits"] == ["abc"]
+    assert "icp_reg" in capsys.readouterr().out
+    made = len(fake.made)
+    robustness.main(path, workers=1)
+    assert len(fake.made) == made
+
+
+def mean(some, counts):
+    return counts @ some.T / counts.sum(1, keepdims=True)
+
+
+def test_the_interval_over_seeds_covers_what_it_says():
+    """Seeds and examples both vary: intervals of three seeds hold the truth about as often as they say."""
+    random, held = np.random.default_rng(0), []
+    for _ in range(300):
+        values = 1 + 0.3 * random.normal(size=(3, 1)) + random.normal(size=(1, 40)) + random.normal(size=(3, 40))
+        low, high = over_seeds(mean, values, resamples=100).ends
+        held.append(low < 1 < high)
+    assert 0.9 <= np.mean(held) <= 0.98
+
+
+def test_the_interval_of_one_seed_is_not_known():
+    found = over_seeds(mean, np.array([[1.0, 0.0, 1.0, 1.0]]))
+    assert (found.mean, found.seeds, found.ends) == (0.75, (0.75,), None)
+
+
+def test_the_interval_of_equal_seeds_is_that_over_examples():
+    values = np.array([[1.0, 0.0] * 50] * 3)
+    low, high = over_seeds(mean, values).ends
+    assert high - low == pytest.approx(2 * 1.96 * 0.05, rel=0.1)
+
+
+def test_every_method_of_the_issue_is_in_the_table():
+    names = (
+        "base erm icp_prune_only icp_prune icp_reg icp_hybrid cda consistency logit_pairing adversarial mmd ipw "
+        "group_dro jtt dfr weight_decay influence"
+    )
+    assert set(names.split()) <= set(robustness.METHODS)
+
+
+@pytest.mark.parametrize("name", [name for name in robustness.METHODS if name != "base"])
+def test_every_method_makes_a_model(name, tmp_path, monkeypatch):
+    """On a tiny model with few words, two rows a group; the settings are those that are tried first."""
+    monkeypatch.setattr(planted_cue, "ANSWERS", (" she", " he"))
+    monkeypatch.setattr(planted_cue, "CUES", {"name": ("The{} said that {}", (" nurse", " doctor"))})
+    sentences = [
+        (f"the {word} {verb}", label) for word in ("nurse", "doctor") for verb, label in (("ran", 0), ("slept", 1))
+    ]
+    splits = planted_cue.Splits(sentences * 2, sentences, sentences, sentences)
+    base = BY_NAME["llama"].model()
+    trial = mitigations.Trial(
+        base, splits, 0, 0.75, "name", {"num_train_epochs": 1, "per_device_train_batch_size": 4}, tmp_path
+    )
+    method = mitigations.METHODS[name]
+    settings = method.settings[0]
+    few = {"units": 4, "heads": 3, "cut": ["directions", 3]}
+    model = method.make(trial, **{key: few.get(key, value) for key, value in settings.items()})
+    before = base.module.state_dict()
+    changed = {
+        key for key, value in model.module.state_dict().items() if key not in before or not value.equal(before[key])
+    }
+    assert changed and isinstance(model, icp.Model)
