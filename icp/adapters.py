@@ -103,13 +103,16 @@ def weights_of(adapters: "PeftModel") -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in get_peft_model_state_dict(adapters).items()}
 
 
-def keep_pruned(model: Model) -> None:
+def keep_pruned(model: Model) -> Callable[[], None]:
     """Keep the adapters of `model`, whose module they are on, from writing what was cut back into the weights.
 
     A projection's adapter multiplies A [rank, in] first: the columns of pruned units in A are set to 0 and get no
     gradient, so that B A stays exactly 0 there. Of units with erased directions, A and its gradient lose what lies
-    along these. Raises `PruneError` where other weights of a projection are trained.
+    along these. What is returned does so again, which every optimiser step needs: one that scales each element apart,
+    as Adam does, does not keep to the subspace that gradients lie in. Raises `PruneError` where other weights of a
+    projection are trained.
     """
+    kept: list[tuple[nn.Parameter, Callable[[Tensor], Tensor]]] = []
     for choice in _cut_away(model):
         unit = choice.unit
         projection = _projection(model, unit)
@@ -123,9 +126,16 @@ def keep_pruned(model: Model) -> None:
                     "of the adapters' targets"
                 )
             cut = _without(choice, columns)
-            with torch.no_grad():
-                parameter.copy_(cut(parameter))
             parameter.register_hook(cut)
+            kept.append((parameter, cut))
+
+    def again() -> None:
+        with torch.no_grad():
+            for parameter, cut in kept:
+                parameter.copy_(cut(parameter))
+
+    again()
+    return again
 
 
 def _without(choice: Choice, columns: list[int]) -> Callable[[Tensor], Tensor]:
@@ -151,7 +161,7 @@ def require_pruned(model: Model) -> None:
         weights = site.outgoing[list(site.columns(choice.unit))].double()
         if choice.role == "erase":
             along = torch.nn.functional.normalize(torch.tensor(choice.along, dtype=torch.float64), dim=1).to(weights)
-            left, scale = (along @ weights).abs().max(), weights.abs().max()
+            left, scale = (along @ weights).abs().max(), site.outgoing.abs().max()
             epsilon = max(torch.finfo(dtype).eps for dtype in (model.dtype, torch.float32))  # adapters are in float32
             back = left > 50 * epsilon**0.75 * scale
         else:

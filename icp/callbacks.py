@@ -1,5 +1,6 @@
 """Callbacks of a `transformers.Trainer`; imported where they are used, since `transformers` is slow to import."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ class SavesStates(TrainerCallback):
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             save_file(tensors or {"none": torch.zeros(1)}, folder / "partial")
             (folder / "partial").rename(folder / self.name)
+
+
+class AfterSteps(TrainerCallback):
+    """Does something after each step of the optimiser."""
+
+    def __init__(self, act: Callable[[], None]):
+        self.act = act
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.act()
 
 
 class Bar(TrainerCallback):

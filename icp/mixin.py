@@ -49,9 +49,9 @@ class ObjectiveMixin:
         self.model_accepts_loss_kwargs = False  # losses are means over a batch
         self.own_loss, self.losses = own_loss, losses.on(self.model)
         self.parts: list[tuple[Tensor, Tensor]] = []
-        keep_pruned(self.losses.model)
-        from icp.callbacks import SavesStates
+        from icp.callbacks import AfterSteps, SavesStates
 
+        self.add_callback(AfterSteps(keep_pruned(self.losses.model)))
         self.add_callback(SavesStates(self.losses.states, STATE))
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
