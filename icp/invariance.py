@@ -96,7 +96,8 @@ class Invariance(Objective):
         for what in whats:
             affine = what.as_affine()
             donor = None if affine is None else affine.donor
-            if not (donor is None or isinstance(donor, CounterpartDonor | UnitDonor)
+            nothing = affine is None and type(what).replace is Intervention.replace
+            if nothing or not (donor is None or isinstance(donor, CounterpartDonor | UnitDonor)
                     or (isinstance(donor, MeanDonor) and not donor.per_position)):  # fmt: skip
                 raise IcpError(
                     f"{what.label} cannot be trained with, only measured: use a mask by zero or the mean, a scale, or "
