@@ -2,14 +2,14 @@
 
 A name that goes with the label in 95% of the training rows, as in `planted_cue`. Settings of every method are chosen on
 seed 0, by worst-group accuracy over (label, name) on the rows to select on; nothing is chosen on what is tested on.
-Then every method runs on every seed. Intervals are over seeds and sentences (`icp.statistics.over_seeds`).
+Then every method runs on every seed. Intervals are over seeds and sentences (`icp.statistics.seeds_interval`).
 
 Finished runs are kept in the JSON file, each with its commit, and adapters in a folder beside it, so that the same call
-goes on where it was stopped. Several runs are made at once, with a thread each.
+goes on where it was stopped. A picture is written beside it too. Several runs are made at once, with a thread each.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
@@ -21,11 +21,13 @@ import planted_cue
 import torch
 import typer
 from mitigations import CURVES, METHODS, Trial, figures
+from robustness_plot import picture
 from rounds import Rounds, commit, machine
 from tqdm import tqdm
 
 import icp
-from icp.statistics import over_seeds
+from icp.resampling import bootstrap_error
+from icp.statistics import seeds_interval
 
 ARGUMENTS = {"learning_rate": 5e-4, "num_train_epochs": 2, "per_device_train_batch_size": 8}
 
@@ -84,19 +86,19 @@ def run(job: Job, protocol: Protocol, folder: Path) -> dict[str, Any]:
     return found | {"seconds": made - start, "seconds_tested": time.perf_counter() - made, "commit": commit()}
 
 
-def accuracy(right: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """In percent [draw, *some] of `right` [*some, cue, sentence], each sentence `counts` [draw, sentence] times.
+def counted(right: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Of each sentence [sentence, *some, cue, label, 2]: whether it is right, and 1, in the place of its label."""
+    here = np.arange(2) == labels[:, None]  # sentence, label
+    both = np.stack([np.moveaxis(right, -1, 0), np.ones_like(np.moveaxis(right, -1, 0))], -1)
+    return both[..., None, :] * here.reshape(len(labels), *[1] * (right.ndim - 1), 2, 1)
 
-    A group that is not in a draw is left out of its worst group.
-    """
 
-    def share(of: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):
-            return 100 * np.moveaxis(right @ of.T, -1, 0) / of.sum(1).reshape(-1, *[1] * (right.ndim - 1))
-
-    whole = share(counts)
-    cells = [share(counts * (labels == label)) for label in (0, 1)]
-    return {"aligned": whole[..., 0], "inverted": whole[..., 1], "worst_group": np.nanmin(cells, axis=(0, -1))}
+def accuracy(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """In percent [*some], of sums [*some, cue, label, 2] over sentences, where the cue is aligned and inverted."""
+    with np.errstate(invalid="ignore"):
+        groups = 100 * sums[..., 0] / sums[..., 1]
+    whole = 100 * sums[..., 0].sum(-1) / sums[..., 1].sum(-1)
+    return {"aligned": whole[..., 0], "inverted": whole[..., 1], "worst_group": groups.min((-1, -2))}
 
 
 def matrix(rounds: list[dict]) -> tuple[np.ndarray, np.ndarray]:
@@ -114,8 +116,7 @@ def chosen(method: str, rounds: list[dict], protocol: Protocol) -> dict[str, Any
     for setting in settings:
         mine = [row for row in rounds if row["part"] == "tuning" and row["method"] == method]
         mine = [row for row in mine if row["settings"] == setting]
-        right, labels = matrix(mine)
-        scores.append(float(accuracy(right, labels, np.ones((1, len(labels))))["worst_group"][0, 0]))
+        scores.append(float(accuracy(counted(*matrix(mine)).sum(0))["worst_group"][0]))
     return settings[int(np.argmax(scores))]
 
 
@@ -173,8 +174,7 @@ def described(rounds: list[dict]) -> dict[str, Any]:
     right, labels = matrix(rounds)
     told: dict[str, Any] = {}
     for name in ("aligned", "inverted", "worst_group"):
-        interval = over_seeds(lambda some, counts, name=name: accuracy(some, labels, counts)[name], right)
-        told |= {name: interval.mean, f"{name}_ci": interval.ends, f"{name}_seeds": list(interval.seeds)}
+        told |= over_seeds(counted(right, labels), name, lambda sums, name=name: accuracy(sums)[name])
     return told | {
         "random": (told["aligned"] + told["inverted"]) / 2,
         "unchanged": float(100 * (right[:, 0] == right[:, 1]).mean()),
@@ -189,14 +189,22 @@ def difference(ours: list[dict], theirs: list[dict]) -> dict[str, Any]:
     """In worst-group accuracy, paired by seed and sentence, over the seeds that both have."""
     shared = {row["seed"] for row in ours} & {row["seed"] for row in theirs}
     both = [matrix([row for row in rows if row["seed"] in shared]) for rows in (ours, theirs)]
-    right, labels = np.stack([rows for rows, _ in both], 1), both[0][1]
+    sums = counted(np.stack([right for right, _ in both]), both[0][1])
 
-    def of(some, counts):
-        found = accuracy(some, labels, counts)["worst_group"]
-        return found[..., 0] - found[..., 1]
+    def less(sums: np.ndarray) -> np.ndarray:
+        found = accuracy(sums)["worst_group"]
+        return found[..., 0, :] - found[..., 1, :]
 
-    interval = over_seeds(of, right)
-    return {"worst_group": interval.mean, "worst_group_ci": interval.ends, "seeds": sorted(shared)}
+    return over_seeds(sums, "worst_group", less) | {"seeds": sorted(shared)}
+
+
+def over_seeds(sums: np.ndarray, name: str, of: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any]:
+    """The mean over seeds of a function of sums, its interval over seeds and sentences, and the seeds' own values."""
+    own = of(sums.sum(0))
+    alone = np.arange(len(sums)).repeat(2).reshape(-1, 2)
+    error = bootstrap_error(sums, lambda drawn: of(drawn).mean(-1), alone) if len(own) > 1 else float("nan")
+    ends = None if len(own) < 2 else list(seeds_interval(own, error, len(sums)))
+    return {name: float(own.mean()), f"{name}_ci": ends, f"{name}_seeds": own.tolist()}
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -239,7 +247,9 @@ def main(
             running = {pool.submit(run, Job(**key), protocol, folder): key for key in waiting}
             for done in tqdm(as_completed(running), total=len(running), unit="run"):
                 rounds.add(running[done], done.result())
-    print(table(rounds.summary()))
+    found = rounds.summary()
+    picture(found).write_html(json_path.with_suffix(".html"), include_plotlyjs=True)
+    print(table(found))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ from icp.certificate import Certificate
 from icp.control_variate import ControlledMean, control_variate_mean
 from icp.drivers import Drivers, drivers
 from icp.effects import Effects
+from icp.efficiency import Efficiency, efficiency
 from icp.erasure import erasure
 from icp.errors import ArtefactError, IcpError, ModelError, NotFiniteError, ProbeError, PruneError, UnitError
-from icp.evaluate import Evaluation, evaluate
+from icp.evaluate import evaluate
+from icp.evaluation import Evaluation
 from icp.finetune import finetune
 from icp.frontier import Frontier
 from icp.interventions import Affine, Erase, Intervention, Mask, Scale, Swap
@@ -37,6 +39,7 @@ from icp.prune import prune
 from icp.report import Report, report
 from icp.rerank import Rerank
 from icp.scores import Scores, damage, indirect_effect, selectivity, spuriousness
+from icp.seeds import over_seeds
 from icp.selection import Choice, Selection
 from icp.step import Objective
 from icp.sweep.co_ablation import CoAblation, co_ablation
@@ -47,16 +50,13 @@ from icp.sweep.ray import Ray
 from icp.units import Unit
 
 __all__ = [
-    "PRESETS",
-    "Affine", "ArtefactError", "Certificate", "Choice", "ClassProbability", "CoAblation", "ControlledMean",
-    "Drivers", "Effects", "Erase", "ErrorRate", "Evaluation", "Example", "FlippingPairs", "Frontier", "IcpError",
-    "Intervention", "Invariance", "Linear", "LogLikelihood", "LogitDifference",
-    "Loss", "Losses", "Mask", "Model", "ModelError",
-    "NextTokenLoss", "NotFiniteError", "Objective",
-    "ObjectiveMixin", "PairGap", "PreservingPairs", "Preset", "Probability", "Probe",
-    "ProbeError", "Property", "PruneError", "Ray", "Report",
-    "Rerank", "Scale", "Scores", "Selection", "SetEffects", "Swap",
-    "TaskLoss", "Unit", "UnitError", "co_ablation", "control_variate_mean", "controlled_spuriousness", "damage",
-    "drivers", "erasure", "evaluate", "finetune", "frontier", "indirect_effect", "load", "measure",
-    "measure_sets", "prune", "report", "selectivity", "spuriousness",
+    "PRESETS", "Affine", "ArtefactError", "Certificate", "Choice", "ClassProbability", "CoAblation", "ControlledMean",
+    "Drivers", "Effects", "Efficiency", "Erase", "ErrorRate", "Evaluation", "Example", "FlippingPairs", "Frontier",
+    "IcpError", "Intervention", "Invariance", "Linear", "LogLikelihood", "LogitDifference", "Loss", "Losses", "Mask",
+    "Model", "ModelError", "NextTokenLoss", "NotFiniteError", "Objective", "ObjectiveMixin", "PairGap",
+    "PreservingPairs", "Preset", "Probability", "Probe", "ProbeError", "Property", "PruneError", "Ray", "Report",
+    "Rerank", "Scale", "Scores", "Selection", "SetEffects", "Swap", "TaskLoss", "Unit", "UnitError", "co_ablation",
+    "control_variate_mean", "controlled_spuriousness", "damage", "drivers", "efficiency", "erasure", "evaluate",
+    "finetune", "frontier", "indirect_effect", "load", "measure", "measure_sets", "over_seeds", "prune", "report",
+    "selectivity", "spuriousness",
 ]  # fmt: skip

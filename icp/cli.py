@@ -149,7 +149,13 @@ def prune(
 def evaluate(
     models: Annotated[list[str], typer.Argument(help="Models to compare, each a name or a folder.")],
     probe: Annotated[Path, typer.Option(help="JSON lines to evaluate on.")],
-    metric: Annotated[list[str], typer.Option(help="gap, accuracy, task_loss, next_token_loss.")] = (),
+    metric: Annotated[
+        list[str],
+        typer.Option(
+            help="Default: what the probe allows, of gap, accuracy, task_loss, f1, worst_group_accuracy, ece, "
+            "demographic_parity_difference, equal_opportunity_difference. next_token_loss when named."
+        ),
+    ] = (),
     out: Annotated[Path | None, typer.Option(help="Where to keep every number, as JSON.")] = None,
 ):
     """Evaluate models on one probe; the table has means and 95% intervals."""

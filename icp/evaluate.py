@@ -1,161 +1,32 @@
-"""Before and after: numbers with intervals, per model and metric."""
+"""What models do on a probe, measured."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
 
 import numpy as np
 
-from icp.errors import ArtefactError, IcpError, ProbeError
-from icp.files import read_json, write_json
+from icp.errors import IcpError, ProbeError
+from icp.evaluation import Evaluation, Inputs
+from icp.judged import Judged
+from icp.metrics import JUDGED, judge
 from icp.model import Model
+from icp.pairs import FlippingPairs, Pairs, PreservingPairs, require_kind
+from icp.predictions import BINS, Cases, answered, probabilities_of
 from icp.probes import Probe
 from icp.properties import ErrorRate, LogitDifference, NextTokenLoss, Property, TaskLoss, require_label
-from icp.statistics import Clusters, mean_interval, share_interval
 from icp.sweep.plan import clean_values
 
-if TYPE_CHECKING:
-    import pandas
-
-FORMAT, VERSION = "icp-evaluation", 2
-METRICS = ("gap", "accuracy", "task_loss", "next_token_loss")
-
-
-@dataclass(frozen=True, eq=False)
-class Inputs:
-    """What a metric was measured on: a digest of the examples, and their templates and words."""
-
-    digest: str
-    clusters: Clusters
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """`values[model][metric]` holds one number an example, so that models can be compared example by example.
-
-    `inputs` says on what each metric was measured, and `bindings` which model each name stands for (less whatever hooks
-    were on it). Both may be left out of an evaluation made by hand; its examples then count as independent. `a | b`
-    joins evaluations of other models on the same inputs, or of the same models by other metrics.
-    """
-
-    values: dict[str, dict[str, np.ndarray]]
-    inputs: dict[str, Inputs] = field(default_factory=dict)
-    bindings: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    def __post_init__(self):
-        lengths: dict[str, tuple[int, str]] = {m: (len(i.clusters), "its inputs") for m, i in self.inputs.items()}
-        for model, metrics in self.values.items():
-            for metric, values in metrics.items():
-                count, holder = lengths.setdefault(metric, (len(values), model))
-                if len(values) != count:
-                    raise ArtefactError(
-                        f"{metric!r} has {len(values)} values for {model!r} and {count} for {holder!r}: "
-                        "evaluate both on the same probe"
-                    )
-
-    def __or__(self, other: "Evaluation") -> "Evaluation":
-        for metric, theirs in other.inputs.items():
-            if self.inputs.get(metric, theirs).digest != theirs.digest:
-                raise ArtefactError(
-                    f"{metric!r} was measured on other inputs there: join what was measured on the same"
-                )
-        values = {model: dict(metrics) for model, metrics in self.values.items()}
-        for model, metrics in other.values.items():
-            bound = {repr(one.bindings[model]) for one in (self, other) if model in one.bindings}
-            if model in values and len(bound) > 1:
-                raise ArtefactError(f"{model!r} is another model there: evaluate it under another name")
-            if twice := sorted(set(values.get(model, ())) & set(metrics)):
-                raise ArtefactError(f"{twice[0]!r} of {model!r} is in both evaluations: join it once")
-            values[model] = values.get(model, {}) | metrics
-        return Evaluation(values, self.inputs | other.inputs, self.bindings | other.bindings)
-
-    @property
-    def metrics(self) -> list[str]:
-        """Every metric of any model."""
-        return list(dict.fromkeys(metric for metrics in self.values.values() for metric in metrics))
-
-    def table(self, level: float = 0.95) -> "pandas.DataFrame":
-        """One row a model and metric: the mean over examples, its interval (Wilson's for accuracy), and the count.
-
-        Intervals are clustered by template and word (`icp.statistics`).
-        """
-        import pandas
-
-        rows = [
-            {"model": model, "metric": metric, **self._interval(metric, values, level)}
-            for model, metrics in self.values.items()
-            for metric, values in metrics.items()
-        ]
-        return pandas.DataFrame(rows).set_index(["metric", "model"]).sort_index(sort_remaining=False)
-
-    def change(self, before: str, after: str, level: float = 0.95) -> "pandas.DataFrame":
-        """One row a metric that both have: the mean paired difference after - before, its interval, and it relative.
-
-        The interval is t's; for accuracy it joins the Wilson intervals of the shares that became right and that became
-        wrong, and so has a width even where no example changed. Both are clustered by template and word.
-        """
-        import pandas
-
-        for name in (before, after):
-            if name not in self.values:
-                raise IcpError(f"no model {name!r} was evaluated: there are {', '.join(self.values)}")
-        rows: dict[str, dict[str, float]] = {}
-        for metric, old in self.values[before].items():
-            if metric not in self.values[after]:
-                continue
-            difference = self.values[after][metric] - old
-            rows[metric] = self._interval(metric, difference, level, change=True)
-            rows[metric]["relative"] = rows[metric]["mean"] / old.mean() if old.mean() else float("nan")
-        if not rows:
-            raise IcpError(f"no metric was measured for both {before!r} and {after!r}: evaluate both by the same")
-        return pandas.DataFrame(rows).T.rename_axis("metric")
-
-    def _interval(self, metric: str, values: np.ndarray, level: float, change: bool = False) -> dict[str, float]:
-        clusters = self.inputs[metric].clusters if metric in self.inputs else None
-        if metric != "accuracy":
-            return mean_interval(values, clusters, level)
-        if not change:
-            return share_interval(values, clusters, level)
-        gained, lost = (share_interval((values * sign > 0).astype(float), clusters, level) for sign in (1, -1))
-        low, high = gained["low"] - lost["high"], gained["high"] - lost["low"]
-        return {"mean": float(values.mean()), "low": low, "high": high, "n": len(values)}
-
-    def save(self, path: "str | Path") -> Path:
-        """Write JSON: every number of every example."""
-        return write_json(
-            path, FORMAT, VERSION,
-            {
-                "values": {m: {k: v.tolist() for k, v in metrics.items()} for m, metrics in self.values.items()},
-                "inputs": {k: {"digest": i.digest, "clusters": i.clusters.tolist()} for k, i in self.inputs.items()},
-                "bindings": self.bindings,
-            },
-        )  # fmt: skip
-
-    @classmethod
-    def load(cls, path: "str | Path") -> "Evaluation":
-        """Read what `save` wrote; raises `ArtefactError` for a foreign, truncated or newer file."""
-        stored = read_json(path, FORMAT, VERSION)
-        try:
-            values = stored["values"].items()
-            return cls(
-                {m: {k: np.array(v, dtype=float) for k, v in metrics.items()} for m, metrics in values},
-                {metric: _stored_inputs(told) for metric, told in stored["inputs"].items()},
-                dict(stored["bindings"]),
-            )
-        except (KeyError, AttributeError, TypeError, ValueError) as error:
-            raise ArtefactError(f"{path} is damaged ({error!r}): evaluate again, or delete it") from error
-
-
-def _stored_inputs(told: dict[str, Any]) -> Inputs:
-    return Inputs(told["digest"], np.array(told["clusters"], dtype=np.int64).reshape(-1, 2))
+METRICS = ("gap", "accuracy", "task_loss", "next_token_loss", "consistency", "sensitivity", *JUDGED)
 
 
 def evaluate(
     models: Model | Mapping[str, Model],
-    probe: Probe,
+    probe: Probe | Pairs,
     metrics: "tuple[str, ...] | list[str] | None" = None,
     property: Property | None = None,
+    *,
+    flipping: FlippingPairs | None = None,
+    bins: int = BINS,
 ) -> Evaluation:
     """Evaluate one model, or several by name, on the same probe.
 
@@ -165,31 +36,67 @@ def evaluate(
     | `accuracy` | labels | 1 where the right answer has the largest logit among the answers |
     | `task_loss` | labels | -log p(right answer), nats |
     | `next_token_loss` | nothing | nats a token of the text |
+    | `consistency` | counterparts, `flipping` | 1 where x and x', which differ in the cue, are given the same answer |
+    | `sensitivity` | `flipping` | 1 where x and x', which differ in the label, are given different answers |
 
-    By default the metrics that the probe allows, next-token loss only when named.
+    A model that always gives the same answer is consistent, so consistency and sensitivity come together or not at all.
+    The others are no means over examples; all need labels, and the same answers in every example.
+
+    | metric | needs | over the probe |
+    |---|---|---|
+    | `f1` | examples of every answer | of the last of two answers, the positive class; of more, the mean over all |
+    | `worst_group_accuracy` | examples of every (label, group) | the least accuracy of any of these |
+    | `demographic_parity_difference` | two answers, groups | difference over groups in how often the last is given |
+    | `equal_opportunity_difference` | the same | the same of the examples for which it is right |
+    | `ece` | nothing more | expected calibration error over `bins` equal bins of the confidence |
+
+    By default the metrics that the probe allows, next-token loss only when named. Raises `IcpError` for a metric that
+    it does not allow, and says why.
     """
     named = {models.name: models} if isinstance(models, Model) else dict(models)
     if not named:
         raise IcpError("no model was given to evaluate: pass a model, or several by name")
-    paired = all(example.counterpart is not None for example in probe.examples)
-    labelled = all(example.label is not None for example in probe.examples)
-    if metrics is None:
-        metrics = ["gap"] * paired + ["accuracy", "task_loss"] * labelled
+    if isinstance(probe, Pairs):
+        require_kind(probe.probe, type(probe), PreservingPairs, "an evaluation")
+        probe = probe.probe
+    metrics = _allowed(probe, flipping, bins) if metrics is None else list(metrics)
     if not metrics:
         raise ProbeError("the probe has neither counterparts nor labels: name metrics=['next_token_loss']")
     unknown = [metric for metric in metrics if metric not in METRICS]
     if unknown:
         raise IcpError(f"unknown metric {unknown[0]!r}: use one of {', '.join(METRICS)}")
+    together = [metric for metric in ("consistency", "sensitivity") if metric in metrics]
+    if together and flipping is None:
+        raise IcpError(f"{together[0]!r} needs pairs whose label flips too: pass flipping=icp.FlippingPairs(...)")
+    if len(together) == 1:
+        raise IcpError(f"{together[0]!r} says little alone, since one answer to everything is consistent: name both")
     property = LogitDifference() if property is None else property
     require_label(property, stored=True)
+    asked = tuple(metric for metric in JUDGED if metric in metrics)
+    judged = Judged(Cases.of(probe), {}, asked, bins) if asked else None
+    each = [metric for metric in metrics if metric not in JUDGED]
+    on = {metric: flipping.probe if metric == "sensitivity" else probe for metric in each}
     return Evaluation(
-        {n: {metric: _metric(m, probe, metric, property) for metric in metrics} for n, m in named.items()},
+        {n: {metric: _metric(m, on[metric], metric, property) for metric in each} for n, m in named.items()},
         {
-            metric: Inputs(f"{probe.digest} {property.label if metric == 'gap' else metric}", probe.clusters)
-            for metric in metrics
+            metric: Inputs(f"{on[metric].digest} {property.label if metric == 'gap' else metric}", on[metric].clusters)
+            for metric in each
         },
         {n: m.binding for n, m in named.items()},
+        judged and replace(judged, probabilities={n: probabilities_of(m, probe) for n, m in named.items()}),
     )
+
+
+def _allowed(probe: Probe, flipping: FlippingPairs | None, bins: int) -> list[str]:
+    """The metrics that a probe has what it takes for."""
+    paired = all(example.counterpart is not None for example in probe.examples)
+    labelled = all(example.label is not None for example in probe.examples)
+    metrics = ["gap"] * paired + ["accuracy", "task_loss"] * labelled
+    metrics += ["consistency", "sensitivity"] * (paired and flipping is not None)
+    if labelled and len({example.answers for example in probe.examples}) == 1 and len(probe.examples[0].answers) > 1:
+        cases = Cases.of(probe)
+        metrics += [metric for metric in JUDGED if not judge(metric, bins).problem(cases)]
+    return metrics
 
 
 def _metric(model: Model, probe: Probe, metric: str, property: Property) -> np.ndarray:
@@ -200,4 +107,8 @@ def _metric(model: Model, probe: Probe, metric: str, property: Property) -> np.n
             return 1 - clean_values(model, probe, ErrorRate())
         case "task_loss":
             return clean_values(model, probe, TaskLoss())
-    return clean_values(model, probe, NextTokenLoss())
+        case "next_token_loss":
+            return clean_values(model, probe, NextTokenLoss())
+    one, other = (answered(probabilities_of(model, inputs)) for inputs in (probe, probe.swapped()))
+    alike = one == other if metric == "consistency" else one != other
+    return (alike & (one >= 0) & (other >= 0)).astype(float)

@@ -21,7 +21,10 @@ FIELDS = ("template", "word", "group", "text")
 
 @dataclass(frozen=True)
 class Example:
-    """One input as text. `label` is the index of the right answer in `answers`."""
+    """One input as text. `label` is the index of the right answer in `answers`.
+
+    `group` is the value that the cue has in `text`, `counterpart_group` the one that it has in `counterpart`.
+    """
 
     text: str
     counterpart: str | None = None
@@ -30,12 +33,29 @@ class Example:
     template: str | None = None
     word: str | None = None
     group: str | None = None
+    counterpart_group: str | None = None
 
     def __post_init__(self):
         if not self.text.strip():
             raise ProbeError("an example has an empty text: give every example some words")
         if self.label is not None and not 0 <= self.label < len(self.answers):
             raise ProbeError(f"label {self.label} of {self.text!r} is not an index into its answers {self.answers}")
+        if self.counterpart is None and self.counterpart_group is not None:
+            raise ProbeError(
+                f"{self.text!r} has the counterpart_group {self.counterpart_group!r} and no counterpart: give both"
+            )
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """Every field by name, as artefacts keep it.
+
+        The group of the counterpart is left out where there is none: what was measured before there was such a field
+        has the digest that it had.
+        """
+        told = asdict(self)
+        if self.counterpart_group is None:
+            del told["counterpart_group"]
+        return told
 
 
 @dataclass(frozen=True)
@@ -131,10 +151,18 @@ class Probe:
         return Probe(tuple(example for cell in cells.values() for example in rng.sample(cell, smallest)))
 
     def swapped(self) -> "Probe":
-        """The same pairs with x and x' exchanged; answers and labels stay."""
+        """The same pairs with x and x' exchanged, and their groups with them; answers and labels stay.
+
+        Where no `counterpart_group` is given, what was x' has no group: `group` would name the cue of the other text.
+        """
         if any(example.counterpart is None for example in self.examples):
             raise ProbeError("cannot swap a probe in which some examples have no counterpart")
-        return Probe(tuple(replace(e, text=e.counterpart, counterpart=e.text) for e in self.examples))
+        return Probe(
+            tuple(
+                replace(e, text=e.counterpart, counterpart=e.text, group=e.counterpart_group, counterpart_group=e.group)
+                for e in self.examples
+            )
+        )
 
     def take(self, count: int, seed: int = 0) -> "Probe":
         """At most `count` examples, drawn with `seed`, in their order."""
@@ -146,7 +174,7 @@ class Probe:
     def save(self, path: "str | Path") -> Path:
         """Write one JSON object a line."""
         with writing_file(path) as work:
-            work.write_text("".join(json.dumps(asdict(e), ensure_ascii=False) + "\n" for e in self.examples), "utf-8")
+            work.write_text("".join(json.dumps(e.stored, ensure_ascii=False) + "\n" for e in self.examples), "utf-8")
         return Path(path)
 
     @classmethod
@@ -192,12 +220,12 @@ class Probe:
     @property
     def digest(self) -> str:
         """A short digest of every field of every example."""
-        return hashlib.sha256(json.dumps([asdict(e) for e in self.examples]).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([e.stored for e in self.examples]).encode()).hexdigest()[:16]
 
     @property
     def clusters(self) -> Clusters:
         """The examples' templates and words, as standard errors need them."""
-        return clusters_of(map(asdict, self.examples))
+        return clusters_of(e.stored for e in self.examples)
 
     def alignable(self, model: Any) -> "Probe":
         """Only the pairs that the model's tokens allow to be aligned."""

@@ -10,7 +10,7 @@ from icp.drivers import Drivers
 from icp.effects import Effects
 from icp.embedded import NAME
 from icp.errors import ArtefactError
-from icp.evaluate import Evaluation
+from icp.evaluation import Evaluation
 from icp.files import writing_file
 from icp.frontier import Frontier
 from icp.page import Html, Section, element, joined, page, table

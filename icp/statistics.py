@@ -5,8 +5,7 @@ clustered by both at once (Cameron, Gelbach and Miller 2011): the variance clust
 less the one by the two together; never less than either of the first two.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -122,38 +121,23 @@ def share_interval(
     }
 
 
-@dataclass(frozen=True)
-class OverSeeds:
-    """A mean over seeds, the seeds' own values, and the ends of its interval; None for the ends of a single seed."""
+def seeds_interval(
+    values: Float[np.ndarray, " seed"], error: float, groups: int, level: float = 0.95
+) -> tuple[float, float]:
+    """The interval of a mean over seeds whose examples are the same; NaN for a single seed.
 
-    mean: float
-    seeds: tuple[float, ...]
-    ends: tuple[float, float] | None
-
-
-def over_seeds(
-    statistic: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    values: Float[np.ndarray, "seed *some example"],
-    level: float = 0.95,
-    resamples: int = 1000,
-) -> OverSeeds:
-    """The mean over seeds of a statistic of examples, which are the same for every seed.
-
-    `statistic(values, counts)` gives one number [draw, seed] for samples in which each example stands `counts`
-    [draw, example] times. The variance of the mean is that between the seeds over their number, plus the bootstrap
-    variance over examples; t's quantile takes Welch and Satterthwaite's degrees of freedom. In simulations with three
-    seeds such 95% intervals covered 92 to 96%.
+    `error` is the standard error of that mean over examples, of which there are `groups` independent ones. Variances
+    between the seeds, over their number, and over examples add up; t's quantile takes the degrees of freedom of Welch
+    and Satterthwaite. In simulations with three seeds such 95% intervals covered 92 to 96%.
     """
     from scipy.stats import t
 
-    count = values.shape[-1]
-    own = statistic(values, np.ones((1, count)))[0]
-    if len(own) == 1:
-        return OverSeeds(float(own[0]), (float(own[0]),), None)
-    counts = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=resamples)
-    over_examples = float(statistic(values, counts.astype(float)).mean(1).var(ddof=1))
-    between = float(own.var(ddof=1)) / len(own)
-    variance = between + over_examples
-    freedom = variance**2 * (len(own) - 1) / between**2 if between else np.inf
-    half = float(t.ppf(0.5 + level / 2, freedom)) * variance**0.5
-    return OverSeeds(float(own.mean()), tuple(own.tolist()), (float(own.mean()) - half, float(own.mean()) + half))
+    mean, seeds = float(values.mean()), len(values)
+    if seeds < 2:
+        return float("nan"), float("nan")
+    between, within = float(values.var(ddof=1)) / seeds, error**2
+    if between + within == 0:
+        return mean, mean
+    spread = between**2 / (seeds - 1) + within**2 / (groups - 1)
+    half = float(t.ppf(0.5 + level / 2, (between + within) ** 2 / spread)) * (between + within) ** 0.5
+    return mean - half, mean + half

@@ -18,7 +18,7 @@ from pathlib import Path
 from icp.drivers import Drivers
 from icp.effects import Effects
 from icp.errors import ArtefactError, IcpError
-from icp.evaluate import Evaluation
+from icp.evaluation import Evaluation
 from icp.frontier import Frontier
 from icp.interventions import Mask, Scale, Swap
 from icp.model import Model

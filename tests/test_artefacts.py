@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 import icp
-from icp.evaluate import Inputs
+from icp.evaluation import Inputs
 
 UNITS = ["hook_embed[1]", "blocks.0.attn.hook_z[2]", "blocks.1.attn.hook_z[0,3]", "blocks.2.mlp.hook_post[47]"]
 WHATS = [icp.Mask("zero"), icp.Swap("counterpart")]
@@ -210,9 +210,9 @@ def test_an_evaluation_of_another_version_is_refused(tmp_path):
     path = some_evaluation().save(tmp_path / "a")
     stored = json.loads(path.read_text())
     path.write_text(json.dumps(stored | {"version": 1}))
-    refused(["version 1", "reads version 2"], icp.Evaluation.load, path)
+    refused(["version 1", "reads version 3"], icp.Evaluation.load, path)
     path.write_text(json.dumps({k: v for k, v in stored.items() if k != "version"}))
-    refused(["version None", "reads version 2"], icp.Evaluation.load, path)
+    refused(["version None", "reads version 3"], icp.Evaluation.load, path)
     for values in (None, [], {"a": 1}, {"a": {"gap": "x"}}):
         path.write_text(json.dumps(stored | {"values": values}))
         refused("damaged", icp.Evaluation.load, path)

@@ -10,7 +10,7 @@ from helpers import BY_NAME, make_probe
 from scipy import stats
 
 import icp
-from icp.evaluate import METRICS, Inputs
+from icp.evaluation import Inputs
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
@@ -60,7 +60,8 @@ def test_metrics_are_what_the_full_logits_say(model, probe):
 def test_metrics_of_a_bfloat16_model_are_near_those_of_the_same_weights_in_float32(model, probe):
     rounded = icp.load(copy.deepcopy(model.module).bfloat16(), model.tokenizer)
     full = icp.load(copy.deepcopy(rounded.module).float(), model.tokenizer)
-    found = icp.evaluate({"bfloat16": rounded, "float32": full}, probe, METRICS).values
+    metrics = ["gap", "accuracy", "task_loss", "next_token_loss"]
+    found = icp.evaluate({"bfloat16": rounded, "float32": full}, probe, metrics).values
     for metric, values in found["float32"].items():
         np.testing.assert_allclose(found["bfloat16"][metric], values, atol=0.03 * np.abs(values).max(), err_msg=metric)
 
@@ -73,6 +74,17 @@ def test_accuracy_is_among_any_number_of_answers(model, probe):
         ids = [model.tokenizer(a)["input_ids"][0] for a in answers]
         best = [int(np.argmax(log_probabilities(model, e.text)[0][-1][ids])) for e in probe.examples]
         assert found.tolist() == [float(b == label) for b in best]
+
+
+def test_the_probability_of_each_answer_is_what_the_full_logits_say(model, probe):
+    """Texts of several lengths in one batch, each as it is alone."""
+    answers = (" she", " he", " it", " the")
+    of_four = icp.Probe(tuple(icp.Example(e.text, answers=answers, label=0) for e in probe.examples))
+    found = icp.evaluate(model, of_four, ["ece"]).answers.predictions(model.name)
+    ids = [model.tokenizer(a)["input_ids"][0] for a in answers]
+    for row, example in enumerate(of_four.examples):
+        alone = np.exp(log_probabilities(model, example.text)[0][-1][ids])
+        np.testing.assert_allclose(found.probabilities[row], alone / alone.sum(), atol=1e-9)
 
 
 def test_answers_that_tie_are_not_right():
@@ -167,7 +179,7 @@ def test_what_cannot_be_evaluated_says_why(model, probe):
     one_answer = icp.Probe.from_texts([icp.Example("The nurse ran", answers=(" she",), label=0)])
     for words, call in [
         ("name metrics=['next_token_loss']", lambda: icp.evaluate(model, bare)),
-        ("unknown metric 'f1': use one of gap, accuracy", lambda: icp.evaluate(model, probe, ["f1"])),
+        ("unknown metric 'f2': use one of gap, accuracy", lambda: icp.evaluate(model, probe, ["f2"])),
         ("some examples have no counterpart", lambda: icp.evaluate(model, alone, ["gap"])),
         ("needs the right answer of 'The nurse ran'", lambda: icp.evaluate(model, bare, ["accuracy"])),
         ("no model was given", lambda: icp.evaluate({}, probe)),
@@ -206,6 +218,8 @@ def test_a_model_that_returns_nan_has_no_accuracy(model, probe):
         broken.unembed.weight.fill_(float("nan"))
     with pytest.raises(icp.NotFiniteError, match="measure in float32, or leave this input out"):
         icp.evaluate(broken, probe, ["accuracy"])
+    with pytest.raises(icp.NotFiniteError, match="returns nan for an answer to 'The nurse said that': measure in"):
+        icp.evaluate(broken, probe, ["ece"])
 
 
 def test_a_gap_of_gaps_is_refused(model, probe):

@@ -19,9 +19,10 @@ ORDER = """
     sweep.topk sweep.measure scores audit selection erasure rows step sensitivity rerank invariance presets
     adapters losses runs callbacks mixin trainer finetune
     baselines.paired baselines.balance baselines.mmd baselines.adversarial baselines.twice baselines.last_layer
-    baselines.influence baselines frontier nested_sets prune evaluate drivers plots.style plots.units
-    plots.evidence plots page sections.text sections.evidence sections.limits sections.units sections report steps
-    demo demo.sentences demo.run cli_measure cli
+    baselines.influence baselines frontier nested_sets prune
+    predictions resampling metrics judged evaluation seeds evaluate efficiency drivers plots.style plots.units
+    plots.evidence plots.calibration plots page sections.text sections.evidence sections.limits sections.units
+    sections report steps demo demo.sentences demo.run cli_measure cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 
@@ -38,7 +39,7 @@ LATE = {
 OWNERS = {
     "transformer_lens": {"families", "model", "loading"},
     "peft": {"loading", "adapters"},
-    "plotly": {"plots.style", "plots.units", "plots.evidence"},
+    "plotly": {"plots.style", "plots.units", "plots.evidence", "plots.calibration"},
     "ray": {"sweep.ray"},
     "typer": {"cli", "cli_measure"},
     "zarr": {"sweep.store"},
@@ -57,6 +58,8 @@ LATE_LIBRARIES = (
     "sklearn",
     "gguf",
     "ray",
+    "fairlearn",
+    "torchmetrics",
 )
 """Imported inside functions only."""
 

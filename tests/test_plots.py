@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from artefacts import MEANS, TOTAL, UNITS, carrying, cost, doses, effects, estimates, evaluation, exact, frontier
+from test_metrics import many, predictions, six
 
 import icp
 from icp import plots
 from icp.audit import audit
+from icp.judged import Judged
 from icp.plots.style import NEGATIVE, POSITIVE
 
 
@@ -239,3 +241,56 @@ def test_there_must_be_something_to_draw():
         plots.neuron_strip(carrying(MEANS[:6], units=UNITS[:6]))
     with pytest.raises(icp.ArtefactError, match="no intervention 'mask:zero'"):
         plots.head_map(cost(), 2, 3, intervention="mask:zero")
+
+
+def test_metrics_that_are_no_means_are_shown_in_percent_with_their_intervals():
+    of, one, other = many()
+    found = icp.Evaluation({}, judged=Judged(of, {"before": one, "after": other}))
+    figure = plots.before_after({"x": found})
+    table = found.table()
+    shown = traces(figure, name="before")
+    assert [t.x[0] for t in shown] == [pytest.approx(100 * table.loc[(m, "before"), "mean"]) for m in found.metrics]
+    low = 100 * table.loc[("worst_group_accuracy", "before"), "low"]
+    assert shown[1].x[0] - shown[1].error_x.arrayminus[0] == pytest.approx(low)
+    assert figure.layout.annotations[1].text == "<b>worst-group accuracy</b>"
+
+
+def judged_by_ece(found, bins=5, names=("m",)):
+    return icp.Evaluation({}, judged=Judged(found.cases, dict.fromkeys(names, found.probabilities), ("ece",), bins))
+
+
+def test_a_reliability_diagram_shows_each_bin():
+    """The six rows worked by hand in `test_metrics`."""
+    figure = plots.reliability(judged_by_ece(six()))
+    points, diagonal, counts = (
+        traces(figure, name="m: ECE 6.7%")[0],
+        traces(figure, name="diagonal")[0],
+        figure.data[-1],
+    )
+    np.testing.assert_allclose(points.x, [100 * 2.05 / 3, 100 * 2.65 / 3])
+    np.testing.assert_allclose(points.y, [200 / 3, 100])
+    assert (points.y + points.error_y.array).max() <= 100 + 1e-9 and (points.error_y.arrayminus > 5).all()
+    assert list(diagonal.x) == list(diagonal.y) and diagonal.x[1] == 100
+    assert (list(counts.x), list(counts.y)) == ([70, 90], [3, 3])
+    assert "confidence 68.3%<br>accuracy 66.7% [" in points.text[0] and "3 examples" in points.text[0]
+
+
+def test_a_confidence_of_one_has_its_own_point_and_is_counted_with_the_last_bin():
+    figure = plots.reliability(judged_by_ece(predictions([1.0, 1.0, 0.95, 0.65], [1, 0, 1, 1], "aaaa"), names=("<b>",)))
+    points, counts = figure.data[1], figure.data[-1]
+    np.testing.assert_allclose(points.x, [65, 95, 100])
+    np.testing.assert_allclose(points.y, [100, 100, 50])
+    assert (list(counts.x), list(counts.y)) == ([70, 90], [1, 3])
+    assert "&lt;b&gt;" in points.name and "<b>" not in points.text[0]
+
+
+def test_what_has_no_reliability_diagram_says_why():
+    many_models = judged_by_ece(six(), names=list("abcdefgh"))
+    assert len(plots.reliability(many_models, ["a", "h"]).data) == 5
+    for words, call in [
+        ("8 models in one diagram cannot be told apart: name at most 7", lambda: plots.reliability(many_models)),
+        ("the answers of 'z' were not kept", lambda: plots.reliability(many_models, ["z"])),
+        ("no answers were kept", lambda: plots.reliability(evaluation())),
+    ]:
+        with pytest.raises(icp.IcpError, match=words):
+            call()

@@ -1,6 +1,8 @@
 """Probes split without sharing, balance, swap, save and load; what cannot be read is named."""
 
+import hashlib
 import json
+from dataclasses import replace
 
 import pandas
 import pytest
@@ -86,6 +88,35 @@ def test_swapping_twice_gives_the_probe_back():
     assert [e.text for e in once.examples] == [e.counterpart for e in grid().examples]
     assert [e.label for e in once.examples] == [e.label for e in grid().examples]
     assert once.swapped() == grid()
+
+
+def test_swapping_exchanges_the_groups_with_the_texts():
+    """`group` is the cue of the text: kept in its place it would name the cue of the other text."""
+    told = icp.Example("The nurse ran", "The baker ran", ANSWERS, 0, group="f", counterpart_group="m")
+    untold = icp.Example("The nurse ran", "The baker ran", ANSWERS, 0, group="f")
+    swapped = icp.Probe((told, untold)).swapped()
+    assert [(e.text, e.group, e.counterpart_group) for e in swapped.examples] == [
+        ("The baker ran", "m", "f"),
+        ("The baker ran", None, "f"),
+    ]
+    assert swapped.swapped() == icp.Probe((told, untold))
+    balanced = icp.Probe((told,)).balanced()
+    assert [(e.text, e.group) for e in balanced.examples] == [("The nurse ran", "f"), ("The baker ran", "m")]
+    with pytest.raises(icp.ProbeError, match="cannot split by group: some examples have none"):
+        icp.Probe((untold,)).balanced().split(by="group")
+
+
+def test_a_probe_without_counterpart_groups_has_the_digest_that_it_always_had(tmp_path):
+    """Stored sweeps are resumed by it; what was written before the field was there loads as it is."""
+    probe = icp.Probe((icp.Example("The nurse ran", "The baker ran", ANSWERS, 0, group="f"),))
+    old = ["text", "counterpart", "answers", "label", "template", "word", "group"]
+    rows = [{name: getattr(example, name) for name in old} for example in probe.examples]
+    assert probe.digest == hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+    (tmp_path / "old.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert icp.Probe.load(tmp_path / "old.jsonl") == probe
+    with_group = icp.Probe((replace(probe.examples[0], counterpart_group="m"),))
+    assert with_group.digest != probe.digest
+    assert icp.Probe.load(with_group.save(tmp_path / "new.jsonl")) == with_group
 
 
 def test_balanced_pairs_hold_both_members():
@@ -177,6 +208,7 @@ def test_a_row_keeps_answers_of_its_own():
         (lambda: icp.Example("The nurse", answers=ANSWERS, label=2), "label 2 of 'The nurse' is not an index into"),
         (lambda: icp.Example("The nurse", answers=ANSWERS, label=-1), "label -1"),
         (lambda: icp.Example("The nurse", label=0), "label 0"),
+        (lambda: icp.Example("The nurse", counterpart_group="m"), "the counterpart_group 'm' and no counterpart"),
     ],
 )  # fmt: skip
 def test_bad_input_names_itself_and_the_way_out(make, words):

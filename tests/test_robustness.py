@@ -8,10 +8,10 @@ import numpy as np
 import planted_cue
 import pytest
 import robustness
+import robustness_plot
 from helpers import BY_NAME
 
 import icp
-from icp.statistics import over_seeds
 
 SIZES = planted_cue.Sizes(train=40, rank=10, select=12, test=30)
 
@@ -68,14 +68,15 @@ def test_figures_tell_right_from_wrong_by_the_value_of_the_cue(monkeypatch):
 
 
 def test_accuracies_of_a_case_worked_by_hand():
-    right = np.array([[1, 1, 0, 1], [1, 0, 0, 1]])  # aligned and inverted; labels 0, 0, 1, 1
-    counts = np.array([[1, 1, 1, 1], [1, 2, 0, 1]])  # in the second, two of four are the second sentence
-    found = robustness.accuracy(right, np.array([0, 0, 1, 1]), counts)
-    assert {name: value.tolist() for name, value in found.items()} == {
-        "aligned": [75.0, 100.0],
-        "inverted": [50.0, 50.0],
-        "worst_group": [50.0, pytest.approx(100 / 3)],
-    }
+    right = np.array([[1, 1, 0, 1], [1, 0, 0, 1]])  # aligned and inverted
+    sums = robustness.counted(right, np.array([0, 0, 1, 1]))
+    assert {name: float(value) for name, value in robustness.accuracy(sums.sum(0)).items()} == {
+        "aligned": 75.0, "inverted": 50.0, "worst_group": 50.0,
+    }  # fmt: skip
+    twice = robustness.accuracy(sums[[0, 1, 1, 3]].sum(0))  # the second one stands there for the third as well
+    assert {name: float(value) for name, value in twice.items()} == {
+        "aligned": 100.0, "inverted": 50.0, "worst_group": pytest.approx(100 / 3),
+    }  # fmt: skip
 
 
 def row(method, seed, settings, aligned, inverted, part="test"):
@@ -127,35 +128,16 @@ def test_a_study_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert found["differences"]["icp_reg - erm"]["seeds"] == [0, 1, 2]
     assert set(found["curve"]) == set(mitigations.CURVES) and "2000" in found["curve"]["chosen"]
     assert found["commits"] == ["abc"]
+    assert "plotly" in path.with_suffix(".html").read_text()
     assert "icp_reg" in capsys.readouterr().out
     made = len(fake.made)
     robustness.main(path, workers=1)
     assert len(fake.made) == made
 
 
-def mean(some, counts):
-    return counts @ some.T / counts.sum(1, keepdims=True)
-
-
-def test_the_interval_over_seeds_covers_what_it_says():
-    """Seeds and examples both vary: intervals of three seeds hold the truth about as often as they say."""
-    random, held = np.random.default_rng(0), []
-    for _ in range(300):
-        values = 1 + 0.3 * random.normal(size=(3, 1)) + random.normal(size=(1, 40)) + random.normal(size=(3, 40))
-        low, high = over_seeds(mean, values, resamples=100).ends
-        held.append(low < 1 < high)
-    assert 0.9 <= np.mean(held) <= 0.98
-
-
-def test_the_interval_of_one_seed_is_not_known():
-    found = over_seeds(mean, np.array([[1.0, 0.0, 1.0, 1.0]]))
-    assert (found.mean, found.seeds, found.ends) == (0.75, (0.75,), None)
-
-
-def test_the_interval_of_equal_seeds_is_that_over_examples():
-    values = np.array([[1.0, 0.0] * 50] * 3)
-    low, high = over_seeds(mean, values).ends
-    assert high - low == pytest.approx(2 * 1.96 * 0.05, rel=0.1)
+def test_the_front_holds_what_nothing_else_exceeds():
+    points = np.array([[50, 97], [87, 90], [85, 89], [87, 91], [40, 97], [90, 80]])
+    assert robustness_plot.pareto(points) == [5, 3, 0]
 
 
 def test_every_method_of_the_issue_is_in_the_table():

@@ -8,7 +8,7 @@ from reference import clustered_error
 from scipy import stats
 
 import icp
-from icp.statistics import clusters_of, mean_interval, share_interval, standard_error
+from icp.statistics import clusters_of, mean_interval, seeds_interval, share_interval, standard_error
 
 CODES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=25)
 
@@ -134,3 +134,22 @@ def test_scores_frontiers_and_evaluations_are_clustered():
     )  # fmt: skip
     assert frontier.table()["gap_se"][0] == pytest.approx(stats.sem(values))
     assert frontier.table()["damage_se task"][1] == pytest.approx(stats.sem(values / 2))
+
+
+def test_the_interval_over_seeds_covers_what_it_says():
+    """Seeds and examples both vary: intervals of three seeds hold the truth about as often as they say."""
+    random, held = np.random.default_rng(0), []
+    for _ in range(1000):
+        values = 1 + 0.3 * random.normal(size=(3, 1)) + random.normal(size=(1, 40)) + random.normal(size=(3, 40))
+        low, high = seeds_interval(values.mean(1), float(standard_error(values.mean(0))), 40)
+        held.append(low < 1 < high)
+    assert 0.92 <= np.mean(held) <= 0.96
+
+
+def test_the_interval_over_seeds_at_its_ends():
+    assert np.isnan(seeds_interval(np.array([0.5]), 0.1, 40)).all()
+    assert seeds_interval(np.array([0.5, 0.5]), 0.0, 40) == (0.5, 0.5)
+    low, high = seeds_interval(np.array([0.5] * 3), 0.05, 10**6)
+    assert (high - low) / 2 == pytest.approx(1.96 * 0.05, rel=1e-3), "equal seeds: over examples alone"
+    low, high = seeds_interval(np.array([0.4, 0.5, 0.6]), 0.0, 40)
+    assert (high - low) / 2 == pytest.approx(4.303 * 0.1 / 3**0.5, rel=1e-3), "over seeds alone: two degrees of freedom"

@@ -12,7 +12,8 @@ import torch
 
 from icp.demo import sentences
 from icp.drivers import drivers
-from icp.evaluate import Evaluation, evaluate
+from icp.evaluate import evaluate
+from icp.evaluation import Evaluation
 from icp.files import writing_file
 from icp.interventions import Mask
 from icp.loading import load

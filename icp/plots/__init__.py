@@ -1,5 +1,6 @@
 """Pictures of artefacts, as plotly figures; no model is needed."""
 
+from icp.plots.calibration import MOST, reliability
 from icp.plots.evidence import (
     METRIC_UNITS,
     METRICS,
@@ -13,6 +14,6 @@ from icp.plots.style import plotly_js, short
 from icp.plots.units import dose_response, head_map, neuron_strip
 
 __all__ = [
-    "METRICS", "METRIC_UNITS", "audit_plot", "before_after", "dose_response", "estimates_vs_exact", "frontier_plot",
-    "head_map", "neuron_strip", "plotly_js", "short", "summary",
+    "METRICS", "METRIC_UNITS", "MOST", "audit_plot", "before_after", "dose_response", "estimates_vs_exact",
+    "frontier_plot", "head_map", "neuron_strip", "plotly_js", "reliability", "short", "summary",
 ]  # fmt: skip

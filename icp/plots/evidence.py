@@ -10,8 +10,9 @@ from plotly.subplots import make_subplots
 from icp.audit import Audit, audit
 from icp.effects import Effects
 from icp.errors import IcpError
-from icp.evaluate import Evaluation
+from icp.evaluation import SHARES, Evaluation
 from icp.frontier import Frontier
+from icp.metrics import JUDGED
 from icp.numerals import fixed, number
 from icp.plots.style import (
     INK,
@@ -33,19 +34,24 @@ METRICS = {
     "accuracy": "accuracy",
     "task_loss": "task loss",
     "next_token_loss": "next-token loss",
+    "consistency": "consistency",
+    "sensitivity": "sensitivity",
+    "f1": "F1",
+    "worst_group_accuracy": "worst-group accuracy",
+    "demographic_parity_difference": "demographic parity difference",
+    "equal_opportunity_difference": "equal opportunity difference",
+    "ece": "expected calibration error",
 }
-METRIC_UNITS = {"accuracy": "%", "task_loss": "nats", "next_token_loss": "nats per token"}
+METRIC_UNITS = {"task_loss": "nats", "next_token_loss": "nats per token"} | dict.fromkeys([*SHARES, *JUDGED], "%")
 
 
 def summary(evaluation: Evaluation, metric: str, level: float = 0.95) -> dict[str, tuple[float, float, float]]:
-    """Mean and interval of each model that has the metric, as they are shown: accuracy in percent."""
-    table = evaluation.table(level).loc[metric]
+    """Mean and interval of each model that has the metric, as they are shown: shares in percent."""
+    scale = 100 if METRIC_UNITS.get(metric) == "%" else 1
     found = {}
-    for model in table.index:
-        mean, low, high = (float(table.loc[model, column]) for column in ("mean", "low", "high"))
-        if metric == "accuracy":
-            mean, low, high = 100 * mean, 100 * low, 100 * high
-        found[model] = (mean, low, high)
+    for model in evaluation.models_with(metric):
+        row = evaluation.interval(model, metric, level)
+        found[model] = (scale * row["mean"], scale * row["low"], scale * row["high"])
     return found
 
 
@@ -162,7 +168,7 @@ def before_after(
     Models are rows, so that their names never overlap, the first of `order` (default: as evaluated) on top; its mean is
     drawn through each panel. Raises `IcpError` for a model in `order` that was not evaluated.
     """
-    known = list(dict.fromkeys(model for evaluation in evaluations.values() for model in evaluation.values))
+    known = list(dict.fromkeys(model for evaluation in evaluations.values() for model in evaluation.models))
     order = list(order) or known
     if unknown := [model for model in order if model not in known]:
         raise IcpError(f"no model {unknown[0]!r} was evaluated: there are {', '.join(known)}")

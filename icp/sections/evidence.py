@@ -7,7 +7,7 @@ import numpy as np
 
 from icp.audit import Audit, audit
 from icp.effects import Effects
-from icp.evaluate import Evaluation
+from icp.evaluation import Evaluation
 from icp.frontier import Frontier
 from icp.numerals import fixed, interval, number, percent, places, with_error
 from icp.page import Cell, Html, Section, element, folded, joined, paragraph, plot, table
@@ -26,18 +26,38 @@ def results(
         from icp.plots import before_after
 
         caption = (
-            "Means over examples with 95% intervals (Wilson's for accuracy, else t); the dotted line is the first "
-            "model's mean. Two models' intervals may overlap although the change between them, paired example by "
-            "example in the table, is clear of zero."
+            "Means over examples with 95% intervals (Wilson's for accuracy and other shares, from a bootstrap for what "
+            "is no mean, else t); the dotted line is the first model's. Two models' intervals may overlap although the "
+            "change between them, paired example by example in the table, is clear of zero."
         )
         body += [
             _tiles(evaluations, unit_of_P),
             plot("before-after", before_after(evaluations, unit_of_P=unit_of_P), caption),
             _evaluation_table(evaluations, unit_of_P),
+            *_reliability(evaluations),
         ]
         if "dequantised" in model_name:
             body.append(paragraph(f"All figures are of the dequantised model: {model_name}.", class_="note"))
     return Section("results", "Results", joined(body))
+
+
+def _reliability(evaluations: Mapping[str, Evaluation]) -> list[Html]:
+    """A diagram of each evaluation whose calibration was asked for."""
+    from icp.plots import MOST, reliability
+
+    found = []
+    for place, (section, evaluation) in enumerate(evaluations.items()):
+        models = evaluation.models_with("ece")
+        if not models:
+            continue
+        caption = (
+            "Accuracy by confidence, with 95% intervals (Wilson's), and how many examples each bin has. Below the "
+            "dotted line a model is surer than it is right."
+        )
+        caption += f" On {section}." if len(evaluations) > 1 else ""
+        caption += f" The first {MOST} of {len(models)} models." if len(models) > MOST else ""
+        found.append(plot(f"reliability-{place}", reliability(evaluation, models[:MOST]), caption))
+    return found
 
 
 def _tiles(evaluations: Mapping[str, Evaluation], unit_of_P: str) -> Html:
@@ -46,12 +66,13 @@ def _tiles(evaluations: Mapping[str, Evaluation], unit_of_P: str) -> Html:
 
     tiles, names = [], []
     for section, evaluation in evaluations.items():
-        if len(evaluation.values) < 2:
+        if len(evaluation.models) < 2:
             continue
-        before, after = list(evaluation.values)[:2]
+        before, after = evaluation.models[:2]
         names.append(f"from {before} to {after}")
         for metric, row in evaluation.change(before, after).iterrows():
-            unit, share = METRIC_UNITS.get(metric, unit_of_P), metric == "accuracy"
+            unit = METRIC_UNITS.get(metric, unit_of_P)
+            share = unit == "%"
             means = summary(evaluation, metric)
             old, new = number(means[before][0]), number(means[after][0])
             change = fixed(100 * row["mean"], 1, "+") if share else percent(row["relative"])
@@ -74,23 +95,24 @@ def _evaluation_table(evaluations: Mapping[str, Evaluation], unit_of_P: str) -> 
     rows: list[list[Any]] = []
     for section, evaluation in evaluations.items():
         for metric in evaluation.metrics:
-            first = next(model for model, metrics in evaluation.values.items() if metric in metrics)
-            values = evaluation.values[first][metric]
-            unit, share = METRIC_UNITS.get(metric, unit_of_P), metric == "accuracy"
+            first = evaluation.models_with(metric)[0]
+            count = evaluation.interval(first, metric)["n"]
+            unit = METRIC_UNITS.get(metric, unit_of_P)
+            share = unit == "%"
             where = f": {section}" if len(evaluations) > 1 else ""
-            rows.append([f"{METRICS.get(metric, metric)}, {unit}{where} (n = {len(values)})"])
+            rows.append([f"{METRICS.get(metric, metric)}, {unit}{where} (n = {count})"])
             for model, (mean, low, high) in summary(evaluation, metric).items():
                 decimals = 1 if share else places(high - low)
                 rows.append([model, Cell(fixed(mean, decimals), mean), interval(low, high, decimals)])
                 if model == first:
                     rows[-1] += ["", "", ""]
                     continue
-                change = evaluation.change(first, model).loc[metric]
+                change = evaluation.change(first, model, metrics=[metric]).loc[metric]
                 by, low, high = (float(change[column]) * (100 if share else 1) for column in ("mean", "low", "high"))
                 decimals, relative = 1 if share else places(high - low), float(change["relative"])
                 rows[-1] += [Cell(fixed(by, decimals, "+"), by), interval(low, high, decimals, "+")]
                 rows[-1] += ["" if share or not np.isfinite(relative) else Cell(percent(relative), relative)]
-    several = any(len(evaluation.values) > 1 for evaluation in evaluations.values())
+    several = any(len(evaluation.models) > 1 for evaluation in evaluations.values())
     head = ["", "mean", "95% interval", "change", "95% interval, paired", "relative"]
     return table(head, rows) if several else table(head[:3], [row[:3] for row in rows])
 

@@ -1,7 +1,7 @@
 """What a sweep has measured so far: in a store where there is one, else in memory."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,7 @@ def header_of(
     return {
         "units": units,
         "interventions": [what.label for what in interventions],
-        "examples": [json.loads(json.dumps(asdict(example))) for example in probe.examples],
+        "examples": [json.loads(json.dumps(example.stored)) for example in probe.examples],
         "property": property.label,
         "unit_of_P": property.unit,
         "method": method,
