@@ -18,9 +18,12 @@ from icp.frontier import Frontier
 from icp.interventions import Affine, Erase, Intervention, Mask, Scale, Swap
 from icp.invariance import Invariance
 from icp.loading import load
+from icp.losses import Loss, Losses
+from icp.mixin import ObjectiveMixin
 from icp.model import Model
 from icp.nested_sets import frontier
 from icp.pairs import FlippingPairs, PreservingPairs
+from icp.presets import PRESETS, Preset
 from icp.probes import Example, Probe
 from icp.properties import (
     ClassProbability,
@@ -36,6 +39,7 @@ from icp.properties import (
 from icp.prune import prune
 from icp.qa import Answers, open_qa
 from icp.report import Report, report
+from icp.rerank import Rerank
 from icp.scores import Scores, damage, indirect_effect, selectivity, spuriousness
 from icp.seeds import over_seeds
 from icp.selection import Choice, Selection
@@ -48,13 +52,81 @@ from icp.sweep.ray import Ray
 from icp.units import Unit
 
 __all__ = [
-    "Affine", "Answers", "ArtefactError", "Certificate", "Choice", "ClassProbability", "CoAblation",
-    "ControlledMean", "CrowsPairs", "DataError", "Drivers", "Effects", "Efficiency", "Erase", "ErrorRate",
-    "Evaluation", "Example", "FlippingPairs", "Frontier", "IcpError", "Intervention", "Invariance", "Linear",
-    "LogLikelihood", "LogitDifference", "Mask", "Model", "ModelError", "NextTokenLoss", "NotFiniteError",
-    "Objective", "PairGap", "PreservingPairs", "Probability", "Probe", "ProbeError", "Property", "PruneError",
-    "Ray", "Report", "Scale", "Scores", "Selection", "SetEffects", "StereoSet", "Swap", "TaskLoss", "Unit",
-    "UnitError", "co_ablation", "control_variate_mean", "controlled_spuriousness", "crows_pairs", "damage",
-    "drivers", "efficiency", "erasure", "evaluate", "finetune", "frontier", "indirect_effect", "load", "measure",
-    "measure_sets", "open_qa", "over_seeds", "prune", "report", "selectivity", "spuriousness", "stereoset",
+    "PRESETS",
+    "Affine",
+    "Answers",
+    "ArtefactError",
+    "Certificate",
+    "Choice",
+    "ClassProbability",
+    "CoAblation",
+    "ControlledMean",
+    "CrowsPairs",
+    "DataError",
+    "Drivers",
+    "Effects",
+    "Efficiency",
+    "Erase",
+    "ErrorRate",
+    "Evaluation",
+    "Example",
+    "FlippingPairs",
+    "Frontier",
+    "IcpError",
+    "Intervention",
+    "Invariance",
+    "Linear",
+    "LogLikelihood",
+    "LogitDifference",
+    "Loss",
+    "Losses",
+    "Mask",
+    "Model",
+    "ModelError",
+    "NextTokenLoss",
+    "NotFiniteError",
+    "Objective",
+    "ObjectiveMixin",
+    "PairGap",
+    "PreservingPairs",
+    "Preset",
+    "Probability",
+    "Probe",
+    "ProbeError",
+    "Property",
+    "PruneError",
+    "Ray",
+    "Report",
+    "Rerank",
+    "Scale",
+    "Scores",
+    "Selection",
+    "SetEffects",
+    "StereoSet",
+    "Swap",
+    "TaskLoss",
+    "Unit",
+    "UnitError",
+    "co_ablation",
+    "control_variate_mean",
+    "controlled_spuriousness",
+    "crows_pairs",
+    "damage",
+    "drivers",
+    "efficiency",
+    "erasure",
+    "evaluate",
+    "finetune",
+    "frontier",
+    "indirect_effect",
+    "load",
+    "measure",
+    "measure_sets",
+    "open_qa",
+    "over_seeds",
+    "prune",
+    "report",
+    "selectivity",
+    "spuriousness",
+    "stereoset",
 ]  # fmt: skip

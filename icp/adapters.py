@@ -1,14 +1,15 @@
 """LoRA adapters (Hu et al. 2021) by peft: put on, kept off what was pruned, merged, saved."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from icp.errors import PruneError
+from icp.errors import ModelError, PruneError
+from icp.families import CLASSIFIER
 from icp.files import writing_folder
 from icp.model import Model
 from icp.selection import Choice
@@ -46,13 +47,19 @@ class Tuning:
         return Path(folder)
 
 
-def default_lora(model: Model) -> "LoraConfig":
-    """Rank 8 and alpha 16 on every linear layer of the blocks."""
+def default_lora(model: Model, **options: Any) -> "LoraConfig":
+    """Rank 8 and alpha 16 on every linear layer of the blocks; a classification head is trained as it is.
+
+    `options` of the config take the place of these.
+    """
     from peft import LoraConfig
 
     projection = model.blocks[0].get_submodule(model.family.mlp_out.module)
     transposed = not isinstance(projection, nn.Linear)
-    return LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", fan_in_fan_out=transposed, task_type="CAUSAL_LM")
+    given = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    if model.classes is not None:
+        given |= {"task_type": "SEQ_CLS", "modules_to_save": [CLASSIFIER]}
+    return LoraConfig(**given | {"fan_in_fan_out": transposed} | options)
 
 
 def put_on(adapters: "PeftModel", weights: dict[str, Tensor]) -> None:
@@ -69,6 +76,26 @@ def adapted(module: nn.Module, config: "LoraConfig") -> "PeftModel":
     return get_peft_model(module, config)
 
 
+def carrying(model: Model, module: nn.Module) -> Model:
+    """`model` around a module that is trained: its own, a copy of it, or what a peft model is put on.
+
+    Raises `ModelError` for another architecture's, and for adapters that put tokens of their own before the text.
+    """
+    kinds = {base.__name__ for base in type(module).__mro__}
+    if "PeftModel" in kinds:
+        if module.active_peft_config.is_prompt_learning:
+            raise ModelError(
+                f"a {module.active_peft_config.peft_type.value} adapter shifts every position: use one such as LoRA"
+            )
+        module = module.get_base_model()
+    if type(module) is not type(model.module):
+        raise ModelError(
+            f"a {type(module).__name__} is trained and the losses are of {model.name}, a "
+            f"{type(model.module).__name__}: give both the same model"
+        )
+    return replace(model, module=module)
+
+
 def weights_of(adapters: "PeftModel") -> dict[str, Tensor]:
     """The adapters' own weights, as peft saves them."""
     from peft import get_peft_model_state_dict
@@ -76,13 +103,16 @@ def weights_of(adapters: "PeftModel") -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in get_peft_model_state_dict(adapters).items()}
 
 
-def keep_pruned(model: Model) -> None:
+def keep_pruned(model: Model) -> Callable[[], None]:
     """Keep the adapters of `model`, whose module they are on, from writing what was cut back into the weights.
 
     A projection's adapter multiplies A [rank, in] first: the columns of pruned units in A are set to 0 and get no
     gradient, so that B A stays exactly 0 there. Of units with erased directions, A and its gradient lose what lies
-    along these. Raises `PruneError` where other weights of a projection are trained.
+    along these. What is returned does so again, which every optimiser step needs: one that scales each element apart,
+    as Adam does, does not keep to the subspace that gradients lie in. Raises `PruneError` where other weights of a
+    projection are trained.
     """
+    kept: list[tuple[nn.Parameter, Callable[[Tensor], Tensor]]] = []
     for choice in _cut_away(model):
         unit = choice.unit
         projection = _projection(model, unit)
@@ -96,9 +126,16 @@ def keep_pruned(model: Model) -> None:
                     "of the adapters' targets"
                 )
             cut = _without(choice, columns)
-            with torch.no_grad():
-                parameter.copy_(cut(parameter))
             parameter.register_hook(cut)
+            kept.append((parameter, cut))
+
+    def again() -> None:
+        with torch.no_grad():
+            for parameter, cut in kept:
+                parameter.copy_(cut(parameter))
+
+    again()
+    return again
 
 
 def _without(choice: Choice, columns: list[int]) -> Callable[[Tensor], Tensor]:
@@ -124,7 +161,7 @@ def require_pruned(model: Model) -> None:
         weights = site.outgoing[list(site.columns(choice.unit))].double()
         if choice.role == "erase":
             along = torch.nn.functional.normalize(torch.tensor(choice.along, dtype=torch.float64), dim=1).to(weights)
-            left, scale = (along @ weights).abs().max(), weights.abs().max()
+            left, scale = (along @ weights).abs().max(), site.outgoing.abs().max()
             epsilon = max(torch.finfo(dtype).eps for dtype in (model.dtype, torch.float32))  # adapters are in float32
             back = left > 50 * epsilon**0.75 * scale
         else:

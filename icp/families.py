@@ -131,6 +131,9 @@ FAMILIES = (
     ),
 )  # fmt: skip
 
+CLASSIFIER = "score"
+"""Where the head of a `...ForSequenceClassification` is, the same in each decoder; it takes the unembedding's place."""
+
 HOOKED_TRANSFORMER = Family(
     "hooked_transformer", (), "hook_embed", "blocks", "ln_final", "unembed",
     neurons=Point("mlp.hook_post", "output"), heads=Point("attn.hook_z", "output"),

@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from icp.adapters import Tuning, adapted, default_lora, keep_pruned, require_pruned, weights_of
+from icp.adapters import Tuning, adapted, default_lora, require_pruned, weights_of
 from icp.errors import ModelError
 from icp.invariance import Invariance
+from icp.losses import Losses
 from icp.model import Model
 from icp.pairs import Pairs
+from icp.presets import preset_of
 from icp.probes import Probe
-from icp.rows import Rows
 from icp.runs import Run, provenance
 from icp.step import Objective
 from icp.weights import copied
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
+    from peft import LoraConfig, PeftModel
+    from transformers import TrainingArguments
 
 ARGUMENTS = {
     "per_device_train_batch_size": 8, "num_train_epochs": 2, "learning_rate": 5e-4, "lr_scheduler_type": "linear",
@@ -36,6 +38,7 @@ def finetune(
     model: Model,
     train: "Probe | Pairs",
     *,
+    preset: str | None = None,
     lora: "LoraConfig | None" = None,
     objective: Objective | None = None,
     invariance: Invariance | None = None,
@@ -52,8 +55,10 @@ def finetune(
     keeps the output as it is under interventions. What was pruned from `model` stays pruned.
 
     `lora` is a `peft.LoraConfig` (default: rank 8, alpha 16, every linear layer of the blocks); `arguments` are those
-    of `transformers.TrainingArguments`. With `folder`, checkpoints are kept there, the same call resumes from the last,
-    and the adapters end up in `folder/adapter`. Start a script by `accelerate launch` to train on several GPUs.
+    of `transformers.TrainingArguments`; `preset` names defaults for both by the model's size (`icp.PRESETS`). With
+    `folder`, checkpoints are kept there, the same call resumes from the last, and the adapters end up in
+    `folder/adapter`. Start a script by `accelerate launch` to train on several GPUs: each process returns the same
+    model, and the first one writes.
 
     Raises `ProbeError` naming the row that cannot be trained on, `ModelError` for a model that is not a plain
     `transformers` one, `ArtefactError` for a folder of another run, `NotFiniteError` where the loss is not finite.
@@ -63,37 +68,40 @@ def finetune(
     from transformers import TrainingArguments
 
     objective = Objective() if objective is None else objective
-    objectives = [objective] if invariance is None else [objective, invariance]
-    rows = Rows.of(model, train)
-    states = [objective.begin(model, rows) for objective in objectives]
-    config = default_lora(model) if lora is None else lora
-    options = ARGUMENTS | ({"save_strategy": "no"} if folder is None else {}) | dict(arguments or {})
+    losses = Losses.of(model, train, [objective] if invariance is None else [objective, invariance])
+    start = preset_of(preset)
+    config = default_lora(model, **start.lora) if lora is None else lora
+    saves = {"save_strategy": "no"} if folder is None else {}
+    options = ARGUMENTS | saves | dict(start.arguments) | dict(arguments or {})
     with seeded(seed), TemporaryDirectory() if folder is None else nullcontext(folder) as place:
         asked = TrainingArguments(
             output_dir=str(place), seed=seed, disable_tqdm=True, use_cpu=model.device.type == "cpu", **options
         )
         adapters = adapted(copied(model.module), config)
-        carried = replace(model, module=adapters.base_model.model)
-        keep_pruned(carried)
         if folder is None:
-            history = _trained(carried, adapters, rows, objectives, states, asked, progress)
+            history = _trained(losses, adapters, asked, progress)
         else:
-            run = Run(Path(folder), provenance(model, rows, objectives, config, options, seed))
+            with asked.main_process_first(local=False, desc="what is asked"):
+                run = Run(Path(folder), provenance(model, losses.rows, losses.objectives, config, options, seed))
             history = run.finished(adapters)
             if history is None:
-                history = _trained(carried, adapters, rows, objectives, states, asked, progress)
-                run.finish(Tuning(config, weights_of(adapters), history))
+                history = _trained(losses, adapters, asked, progress)
+                with asked.main_process_first(local=False, desc="the end of the run"):
+                    if asked.process_index == 0:
+                        run.finish(Tuning(config, weights_of(adapters), history))
         tuning = Tuning(config, weights_of(adapters), history)
         found = replace(model, module=adapters.merge_and_unload().eval(), tuning=tuning)
     require_pruned(found)
     return found
 
 
-def _trained(carried, adapters, rows, objectives, states, asked, progress) -> tuple[dict[str, float], ...]:
+def _trained(
+    losses: Losses, adapters: "PeftModel", asked: "TrainingArguments", progress: bool
+) -> tuple[dict[str, float], ...]:
     """Train the adapters, and say what was logged."""
     from icp.trainer import ObjectiveTrainer
 
-    trainer = ObjectiveTrainer(carried, rows, objectives, states, progress, model=adapters, args=asked)
+    trainer = ObjectiveTrainer(losses, progress, model=adapters, args=asked)
     trainer.run()
     return tuple(dict(entry) for entry in trainer.state.log_history if "loss" in entry)
 

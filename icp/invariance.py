@@ -22,7 +22,9 @@ from icp.interventions import CounterpartDonor, Intervention, MeanDonor, Swap, U
 from icp.live import Edits, replaced, watched
 from icp.model import Model
 from icp.pairs import PreservingPairs
+from icp.rerank import Rerank, reranked
 from icp.selection import Selection
+from icp.sensitivity import lost, reference_effects
 from icp.sites import Site
 from icp.step import Objective, Step
 from icp.sweep.joint import require_disjoint
@@ -40,6 +42,16 @@ class Invariance(Objective):
     `blocks.20.hook_resid_post` (default: the last), where an answer is read.
 
     A swap with the counterpart needs one in every training row.
+
+    `keep` names causal units whose effect is not to shrink: those of a `Selection` with the role `keep`, or a list. The
+    effect e is what masking all of them by zero adds to the log odds of what is right, log(p / (1 - p)) among the
+    answers (of two, their logit difference) or, for a completion, of each token in the vocabulary; e0 is that of the
+    model before training. `keep_weight * E_x[max(0, |e0| - sign(e0) e)]` is added, in logits: nothing where the effect
+    has stayed, or grown in its own direction. It costs one more forward and backward.
+
+    With `rerank` the units are candidates, of which those that carry most of the cue are regularised, chosen anew as
+    training goes on (`icp.Rerank`); it needs counterparts, whatever the interventions. The choice is part of what a
+    checkpoint holds.
     """
 
     units: "Selection | Sequence[Unit | str]"
@@ -50,29 +62,42 @@ class Invariance(Objective):
     representation: str | None = None
     temperature: float = 0.1
     seed: int = 0
+    keep: "Selection | Sequence[Unit | str]" = ()
+    keep_weight: float = 1.0
+    rerank: Rerank | None = None
 
     def __post_init__(self):
         require_divergence(self.divergence)
         given = self.interventions
         whats = (given,) if isinstance(given, Intervention) else tuple(given)
         object.__setattr__(self, "interventions", whats)
-        units = self.units
+        units, keep = self.units, self.keep
         if isinstance(units, Selection):
-            units = units.role("regularise") or units.units
+            units = units.role("regularise") or [unit for unit in units.units if unit not in units.role("keep")]
         object.__setattr__(self, "units", tuple(Unit.parse(unit) for unit in units))
+        if isinstance(keep, Selection):
+            keep = keep.role("keep")
+            if not keep:
+                raise UnitError("no unit of the selection given as keep has the role 'keep'")
+        object.__setattr__(self, "keep", tuple(Unit.parse(unit) for unit in keep))
         if not self.units or not whats:
             raise UnitError("an invariance needs at least one unit and one intervention")
-        if not (math.isfinite(self.weight) and self.weight > 0 and self.temperature > 0):
-            raise IcpError(f"weight={self.weight} and temperature={self.temperature} have to be positive numbers")
-        if self.units_per_step is not None and not 1 <= self.units_per_step <= len(self.units):
-            raise IcpError(f"units_per_step={self.units_per_step} is not between 1 and the {len(self.units)} units")
+        for name in ("weight", "temperature", "keep_weight"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise IcpError(f"{name}={getattr(self, name)} has to be a positive number")
+        if self.rerank is not None and self.rerank.top > len(self.units):
+            raise IcpError(f"top={self.rerank.top} of Rerank is more than the {len(self.units)} candidates")
+        most = len(self.units) if self.rerank is None else self.rerank.top
+        if self.units_per_step is not None and not 1 <= self.units_per_step <= most:
+            raise IcpError(f"units_per_step={self.units_per_step} is not between 1 and the {most} units")
         if self.representation is not None and self.divergence in OUTPUT:
             raise IcpError(f"representation={self.representation!r} goes with cosine or contrastive, not with "
                            f"{self.divergence!r}")  # fmt: skip
         for what in whats:
             affine = what.as_affine()
             donor = None if affine is None else affine.donor
-            if not (donor is None or isinstance(donor, CounterpartDonor | UnitDonor)
+            nothing = affine is None and type(what).replace is Intervention.replace
+            if nothing or not (donor is None or isinstance(donor, CounterpartDonor | UnitDonor)
                     or (isinstance(donor, MeanDonor) and not donor.per_position)):  # fmt: skip
                 raise IcpError(
                     f"{what.label} cannot be trained with, only measured: use a mask by zero or the mean, a scale, or "
@@ -81,22 +106,32 @@ class Invariance(Objective):
 
     @property
     def label(self) -> str:
-        """With a digest of the units, which may be thousands."""
-        digest = hashlib.sha256(" ".join(map(str, self.units)).encode()).hexdigest()[:16]
-        others = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "units"}
+        """With a digest of the units, which may be thousands; what is optional is told only where it is used."""
+        optional = {"keep", "keep_weight", "rerank"}
+        others = {part.name: getattr(self, part.name) for part in fields(self) if part.name not in {"units"} | optional}
         others["interventions"] = [what.label for what in self.interventions]
         told = ", ".join(f"{name}={value!r}" for name, value in others.items())
-        return f"Invariance({len(self.units)} units {digest}, {told})"
+        kept = f", keep={_told(self.keep)}, keep_weight={self.keep_weight}" if self.keep else ""
+        again = "" if self.rerank is None else f", rerank={self.rerank}"
+        return f"Invariance({_told(self.units)}, {told}{kept}{again})"
 
     def begin(self, model, rows):
         require_disjoint(model, list(self.units))
+        require_disjoint(model, list(self.keep))
+        self._require_apart(model)
         for unit in self._lenders:
             model.site(unit)
-        if self._swaps:
-            rows.require_pairs(PreservingPairs, "a swap with the counterpart")
+        if self._swaps or self.rerank is not None:
+            rows.require_pairs(PreservingPairs, "a swap with the counterpart" if self._swaps else "re-ranking")
             rows.require_alignment()
         self._place(model)
-        return {}
+        state = {}
+        if self.keep:
+            state["kept"] = reference_effects(model, rows, list(self.keep))
+        if self.rerank is not None:
+            state["chosen"] = torch.full((self.rerank.top,), -1)
+            state["since"] = torch.tensor([-1])
+        return state
 
     def watches(self, model):
         names = {unit.site for unit in self._lenders}
@@ -106,14 +141,17 @@ class Invariance(Objective):
         return [site for name, site in model.sites.items() if name in names or site in places]
 
     def penalty(self, step):
-        """The divergence, times the weight."""
-        return self.weight * step.over_rows(self.divergences(step)).mean()
+        """The divergence and what was lost of the effect of the units to keep, times their weights."""
+        penalty = self.weight * step.over_rows(self.divergences(step)).mean()
+        if not self.keep:
+            return penalty
+        return penalty + self.keep_weight * step.over_rows(lost(step, list(self.keep), step.state["kept"])).mean()
 
     def divergences(self, step: Step) -> Float[Tensor, " read"]:
         """How far what is read is from what it is under this step's intervention."""
         random = np.random.default_rng([self.seed, step.number])
         what = self.interventions[int(random.integers(len(self.interventions)))]
-        units = list(self.units)
+        units = self._regularised(step)
         if self.units_per_step is not None:
             units = [units[i] for i in sorted(random.permutation(len(units))[: self.units_per_step])]
         edits, place, seen = self._edits(step, units, what), self._place(step.model), {}
@@ -127,6 +165,16 @@ class Invariance(Objective):
         at = step.reads.rows, step.reads.positions
         clean, other = step.clean[place.name][at].detach(), seen[place.name][at]
         return cosine(clean, other) if self.divergence == "cosine" else contrastive(clean, other, self.temperature)
+
+    def _regularised(self, step: Step) -> list[Unit]:
+        """All units, or those chosen by the last re-ranking, which this is where one is due."""
+        if self.rerank is None:
+            return list(self.units)
+        since = int(step.state["since"])
+        if since < 0 or step.number >= since + self.rerank.every:
+            step.state["chosen"].copy_(torch.tensor(reranked(step, self.units, self.rerank, self.seed)))
+            step.state["since"].fill_(step.number)
+        return [self.units[i] for i in step.state["chosen"].tolist()]
 
     def _edits(self, step: Step, units: list[Unit], what: Intervention) -> Edits:
         """Each site of the units with what replaces its values."""
@@ -167,6 +215,15 @@ class Invariance(Objective):
             )
         return model.sites[name]
 
+    def _require_apart(self, model: Model) -> None:
+        """Raise `UnitError` for a unit that is to be kept and regularised."""
+        taken = {(unit.site, column): unit for unit in self.units for column in model.site(unit).columns(unit)}
+        for unit in self.keep:
+            for column in model.site(unit).columns(unit):
+                if (unit.site, column) in taken:
+                    other = taken[unit.site, column]
+                    raise UnitError(f"{unit} is kept and {other} regularised, which cover the same values: choose one")
+
     @property
     def _swaps(self) -> bool:
         return any(isinstance(_donor(what), CounterpartDonor) for what in self.interventions)
@@ -175,6 +232,10 @@ class Invariance(Objective):
     def _lenders(self) -> list[Unit]:
         donors = map(_donor, self.interventions)
         return [donor.unit for donor in donors if isinstance(donor, UnitDonor)]
+
+
+def _told(units: tuple[Unit, ...]) -> str:
+    return f"{len(units)} units {hashlib.sha256(' '.join(map(str, units)).encode()).hexdigest()[:16]}"
 
 
 def _donor(what: Intervention):

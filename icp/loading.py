@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from icp.embedded import smollm2
 from icp.errors import ModelError, NotFiniteError
-from icp.families import BRIDGE, HOOKED_TRANSFORMER, family_of
+from icp.families import BRIDGE, CLASSIFIER, HOOKED_TRANSFORMER, Family, family_of
 from icp.hooks import captured
 from icp.model import Model
 from icp.quiet import quiet_transformers
 from icp.units import site_name
 from icp.weights import copied
+
+HEAD = "ForSequenceClassification"
 
 
 def load(source: Any, tokenizer: Any = None, *, dtype: torch.dtype | None = None, device: "str | None" = None,
@@ -24,6 +26,7 @@ def load(source: Any, tokenizer: Any = None, *, dtype: torch.dtype | None = None
 
     `source` is `"smollm2"` (the embedded default, dequantised), a hub id, a local folder, a `transformers` model with
     its tokenizer, a peft model (its adapters are merged into a copy), a `HookedTransformer` or a `TransformerBridge`.
+    With a sequence-classification head in place of the unembedding, answers are the class names of the config.
     Weights are fp32 unless `dtype` says otherwise; a module that is handed in keeps its dtype and device.
 
     Raises `ModelError` where the source is unknown, has no tokenizer or no architecture row, or does not fit its row,
@@ -58,7 +61,7 @@ def _require_device(device: str | None) -> None:
 
 def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_remote_code: bool) -> Model:
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
     path = smollm2() if name == "smollm2" else Path(name)
     where = str(path) if path.is_dir() else name
@@ -66,10 +69,13 @@ def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_rem
     if path.is_dir() and not (path / "config.json").is_file():
         raise ModelError(f"the folder {where} has no config.json: it is not a saved transformers model")
     try:
-        family_of(AutoConfig.from_pretrained(where, **options).model_type)  # before gigabytes of weights are read
+        config = AutoConfig.from_pretrained(where, **options)
+        family_of(config.model_type)  # before gigabytes of weights are read
+        classifies = any(name.endswith(HEAD) for name in config.architectures or ())
+        kind = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
         reading = {"use_safetensors": True, "ignore_mismatched_sizes": True, "output_loading_info": True}
         with quiet_transformers():
-            module, found = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **reading, **options)
+            module, found = kind.from_pretrained(where, dtype=dtype, **reading, **options)
     except (OSError, ValueError, SafetensorError) as error:
         way_out = "give 'smollm2', a hub id, or a folder that save_pretrained wrote as safetensors"
         if "trust_remote_code" in str(error):
@@ -132,6 +138,8 @@ def _from_module(module: nn.Module, tokenizer: Any, name: str | None = None) -> 
     elif hasattr(module, "config") and hasattr(module.config, "model_type"):
         family, kind = family_of(module.config.model_type), "transformers"
         name = name or getattr(module.config, "_name_or_path", "") or module.config.model_type
+        if type(module).__name__.endswith(HEAD):
+            family = _classifying(family, module.config, tokenizer)
     else:
         raise ModelError(
             f"a {type(module).__name__} is neither a transformers model, a peft model, a HookedTransformer "
@@ -140,6 +148,21 @@ def _from_module(module: nn.Module, tokenizer: Any, name: str | None = None) -> 
     if tokenizer is None:
         raise ModelError(f"{name} came without a tokenizer: pass icp.load(model, tokenizer=...)")
     return Model(module, tokenizer, family, kind, name)
+
+
+def _classifying(family: Family, config: Any, tokenizer: Any) -> Family:
+    """The row of a model with a classification head; raises `ModelError` where it could not tell the last token."""
+    if config.num_labels < 2 or config.problem_type not in (None, "single_label_classification"):
+        raise ModelError(
+            f"a head of {config.num_labels} output(s) for {config.problem_type or 'one'} is not one that chooses a "
+            "class among two or more: only those are supported"
+        )
+    if tokenizer is not None and (config.pad_token_id is None or config.pad_token_id != tokenizer.pad_token_id):
+        raise ModelError(
+            f"the config's pad_token_id is {config.pad_token_id} and the tokenizer's {tokenizer.pad_token_id}: a "
+            "classification head finds the last token by it, so set both to the same token"
+        )
+    return replace(family, unembed=CLASSIFIER)
 
 
 def _merged(module: Any) -> nn.Module:

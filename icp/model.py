@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from icp.batch import Batch
 from icp.errors import ModelError, ProbeError, UnitError
-from icp.families import Family, outgoing, unwrap
+from icp.families import CLASSIFIER, Family, outgoing, unwrap
 from icp.hooks import (
     Reads,
     captured,
@@ -30,6 +30,7 @@ from icp.hooks import (
 )
 from icp.quiet import quiet_transformers
 from icp.sites import Site
+from icp.tokenizing import Classes
 from icp.units import KINDS, Unit, site_name
 from icp.weights import copied, weights_digest
 
@@ -84,6 +85,18 @@ class Model:
     @property
     def unembed(self) -> nn.Module:
         return self.module.get_submodule(self.family.unembed)
+
+    @cached_property
+    def classes(self) -> Classes | None:
+        """The classes of a classification head, read at the last token; None for a language model."""
+        if self.family.unembed != CLASSIFIER:
+            return None
+        return Classes(tuple(self.config.id2label[number] for number in range(self.config.num_labels)))
+
+    @property
+    def answered_by(self) -> Any:
+        """What knows the column of logits that an answer has: the tokenizer or, of a classification head, `Classes`."""
+        return self.classes or self.tokenizer
 
     @property
     def context(self) -> int | None:
@@ -199,11 +212,14 @@ class Model:
     def _forward(self, batch: Batch) -> Tensor:
         if self.kind == "hooked_transformer":
             return self.module(batch.ids, attention_mask=batch.mask.long(), return_type="logits")
+        if self.classes is not None:  # its own forward pass keeps the last token's logits only
+            hidden = self.module.base_model(**batch.arguments(), use_cache=False).last_hidden_state
+            return self.unembed(hidden)
         module = self.module.original_model if self.kind == "bridge" else self.module
         return module(**batch.arguments(), use_cache=False).logits
 
     def unembed_weights(self) -> tuple[Tensor, Tensor | None]:
-        """[vocab, d_model] and the bias [vocab] or None."""
+        """[vocab, d_model] and the bias [vocab] or None; of a classification head, a row a class."""
         module = unwrap(self.unembed)
         if hasattr(module, "W_U"):
             return module.W_U.T, module.b_U
@@ -356,6 +372,8 @@ class Model:
         """
         if self.kind != "transformers":
             return self.module
+        if self.classes is not None:
+            raise ModelError("TransformerLens has no classification heads: view the language model that it is based on")
         from transformer_lens.model_bridge import TransformerBridge
 
         shared = copy.deepcopy(self.module, memo={id(p): p for p in self.module.parameters()})

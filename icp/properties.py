@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from icp.errors import IcpError, ProbeError
-from icp.tokenizing import continued
+from icp.tokenizing import Classes, continued, require_vocabulary
 
 if TYPE_CHECKING:
     from icp.probes import Example, Tokens
@@ -203,6 +203,7 @@ class NextTokenLoss(Property):
     unit = "nats per token"
 
     def targets(self, tokens, example, tokenizer):
+        require_vocabulary(tokenizer, "a next-token loss")
         ids = tokens.inputs[example]
         if len(ids) < 2:
             raise ProbeError(f"{tokens.probe.examples[example].text!r} has one token: a next-token loss needs two")
@@ -293,6 +294,8 @@ def _answer_tokens(
         )
     if not 0 <= has < len(row.answers):
         raise ProbeError(f"{row.text!r} has no answer number {has}: it has {len(row.answers)}")
+    if isinstance(tokenizer, Classes):
+        return tokenizer.columns(row.answers, row.text)
     found = []
     for answer in row.answers:
         ids = continued(tokenizer, row.text, answer)

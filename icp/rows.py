@@ -49,13 +49,14 @@ class Rows:
         _require_alike(probe, classified)
         if classified:
             tokens = probe.tokenize(model.tokenizer, ClassProbability())
-            found = [ClassProbability().targets(tokens, row, model.tokenizer) for row in range(len(probe))]
+            found = [ClassProbability().targets(tokens, row, model.answered_by) for row in range(len(probe))]
             columns = torch.tensor(found[0][0][2])
             _require_columns(probe, [reads[0][2] for reads in found])
+            _require_classes(model, tokens)
             labels = torch.tensor([example.label for example in probe.examples])
         else:
             tokens = probe.tokenize(model.tokenizer, LogLikelihood())
-            found = [LogLikelihood().targets(tokens, row, model.tokenizer) for row in range(len(probe))]
+            found = [LogLikelihood().targets(tokens, row, model.answered_by) for row in range(len(probe))]
             columns, labels = None, torch.tensor([ids[0] for reads in found for _, _, ids in reads])
         starts = [0, *torch.tensor([len(reads) for reads in found]).cumsum(0).tolist()]
         of_row = tuple(range(start, stop) for start, stop in pairwise(starts))
@@ -169,6 +170,24 @@ def _require_alike(probe: Probe, classified: bool) -> None:
             f"all {len(probe)} rows have the label {first.label} ({first.answers[first.label]!r}): there is nothing to "
             "learn from one class"
         )
+
+
+def _require_classes(model: Model, tokens: Tokens) -> None:
+    """Raise `ProbeError` where a classification head would be trained on some of its classes, or read elsewhere."""
+    if model.classes is None:
+        return
+    answers = tokens.probe.examples[0].answers
+    if len(answers) < len(model.classes.names):
+        raise ProbeError(
+            f"the rows have the answers {answers}, the model the classes {model.classes.names}: give every row all of "
+            "them as its answers"
+        )
+    for row, ids in enumerate(tokens.inputs):
+        if model.tokenizer.pad_token_id in (ids[-1], (tokens.counterparts[row] or [None])[-1]):
+            raise ProbeError(
+                f"row {row} ({tokens.probe.examples[row].text!r}) or its counterpart ends with the padding token, "
+                "which a classification head passes over: give the tokenizer a padding token of its own"
+            )
 
 
 def _require_columns(probe: Probe, found: list[list[int]]) -> None:

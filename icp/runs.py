@@ -1,7 +1,7 @@
 """The folder of a fine-tune: what it was asked for, its checkpoints, and in the end its adapters."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -59,7 +59,7 @@ class Run:
 def provenance(
     model: Model,
     rows: Rows,
-    objectives: list[Objective],
+    objectives: Sequence[Objective],
     lora: "LoraConfig",
     arguments: Mapping[str, Any],
     seed: int,

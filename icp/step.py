@@ -59,7 +59,7 @@ class Objective:
     """What a fine-tune minimises: the mean cross-entropy of its rows. Subclasses replace that or add a penalty.
 
     A subclass is a frozen dataclass, so that its label tells it from another. What changes while training is kept as
-    tensors in `Step.state`, and saved in checkpoints.
+    tensors in `Step.state`, saved in checkpoints and, where it is of floating point, averaged over processes.
     """
 
     @property

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import random
-import sys
 
 import numpy as np
 import pytest
@@ -139,7 +138,7 @@ def test_what_was_erased_stays_erased(name):
 def test_without_the_guard_an_erased_direction_would_come_back(monkeypatch):
     model = BY_NAME["llama"].model(torch.float32)
     pruned = icp.prune(model, icp.erasure(model, model.units("head")[:2], rows()))
-    monkeypatch.setattr(sys.modules["icp.finetune"], "keep_pruned", lambda model: None)
+    monkeypatch.setattr("icp.mixin.keep_pruned", lambda model: lambda: None)
     with pytest.raises(icp.PruneError, match="outgoing weights again"):
         icp.finetune(pruned, rows(), **QUIET)
 
@@ -147,7 +146,7 @@ def test_without_the_guard_an_erased_direction_would_come_back(monkeypatch):
 def test_without_the_guard_a_pruned_unit_would_come_back(monkeypatch):
     model = BY_NAME["llama"].model(torch.float32)
     pruned = icp.prune(model, icp.Selection.of(model, model.units("neuron")[3:9]))
-    monkeypatch.setattr(sys.modules["icp.finetune"], "keep_pruned", lambda model: None)
+    monkeypatch.setattr("icp.mixin.keep_pruned", lambda model: lambda: None)
     with pytest.raises(icp.PruneError, match="outgoing weights again"):
         icp.finetune(pruned, rows(), **QUIET)
 

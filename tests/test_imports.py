@@ -18,12 +18,13 @@ ORDER = """
     embedded loading effects sweep sweep.memory sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store
     sweep.provenance sweep.results sweep.precision sweep.misses sweep.pool sweep.search sweep.late sweep.crew
     sweep.ray sweep.arguments sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint
-    sweep.co_ablation sweep.topk sweep.measure scores audit selection erasure rows step invariance adapters runs
-    trainer finetune baselines.paired baselines.balance baselines.mmd baselines.adversarial baselines.twice
-    baselines.last_layer baselines.influence baselines frontier nested_sets prune predictions resampling metrics
-    judged evaluation seeds evaluate efficiency sentences bias generation qa drivers plots.style plots.units
-    plots.evidence plots.calibration plots page sections.text sections.evidence sections.limits sections.units
-    sections report steps demo demo.sentences demo.run cli_measure cli
+    sweep.co_ablation sweep.topk sweep.measure scores audit selection erasure rows step sensitivity rerank
+    invariance presets adapters losses runs callbacks mixin trainer finetune baselines.paired baselines.balance
+    baselines.mmd baselines.adversarial baselines.twice baselines.last_layer baselines.influence baselines
+    frontier nested_sets prune predictions resampling metrics judged evaluation seeds evaluate efficiency
+    sentences bias generation qa drivers plots.style plots.units plots.evidence plots.calibration plots page
+    sections.text sections.evidence sections.limits sections.units sections report steps demo demo.sentences
+    demo.run cli_measure cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 
@@ -66,7 +67,7 @@ LATE_LIBRARIES = (
 )
 """Imported inside functions only."""
 
-HEAVY_MODULES = {"trainer": {"transformers"}}
+HEAVY_MODULES = {"callbacks": {"transformers"}, "trainer": {"transformers"}}
 """Modules that cannot be had without such a library, and are themselves imported inside functions only."""
 
 
@@ -150,7 +151,8 @@ def test_a_heavy_library_is_imported_inside_functions(library):
 
 def test_a_heavy_module_is_imported_inside_functions():
     for module, source in SOURCES.items():
-        assert not {inside(name) for name, top in imports(source) if top} & set(HEAVY_MODULES), module
+        found = {inside(name) for name, top in imports(source) if top}
+        assert module in HEAVY_MODULES or not found & set(HEAVY_MODULES), module
 
 
 def test_only_models_know_transformer_lens():

@@ -303,6 +303,7 @@ LEFT_OUT = probe_of([("The nurse said that", "The carpenter said that"), ("The o
         ({"divergence": "cosine", "representation": "blocks.9.hook_resid_post"}, "no residual stream"),
         ({"interventions": icp.Mask("resample")}, "cannot be trained with"),
         ({"interventions": icp.Mask("mean", per_position=True)}, "cannot be trained with"),
+        ({"interventions": icp.Erase()}, "erase:1 cannot be trained with"),
         ({"units": ["blocks.7.attn.hook_z[0]"]}, "no site"),
         ({"units": ["blocks.0.attn.hook_z[1]", "blocks.0.attn.hook_z[1,3]"]}, "cover"),
         ({"train": NONE}, "row 0 .*has no counterpart"),

@@ -144,7 +144,7 @@ class Layout:
     @classmethod
     def of(cls, model: Model, tokens: Tokens, side: str) -> "Layout":
         batch = model.pad(tokens.inputs, side)
-        bound = tokens.property.bind(tokens, model.tokenizer, model.device)
+        bound = tokens.property.bind(tokens, model.answered_by, model.device)
         counts = torch.bincount(bound.example, minlength=len(tokens.inputs))
         return cls(tokens, batch, batch.mask.int().argmax(1), bound, counts)
 

@@ -1,0 +1,130 @@
+"""What a step of training loses, under objectives: for `icp.finetune`, for a `Trainer` of one's own, for any loop."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from icp.adapters import carrying
+from icp.batch import Batch
+from icp.errors import IcpError
+from icp.hooks import Reads, reading
+from icp.live import watched
+from icp.model import Model
+from icp.pairs import Pairs
+from icp.probes import Probe
+from icp.rows import Rows
+from icp.step import Objective, Step
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """What one batch loses, on the graph: `task` in nats, `penalty` as the objectives weigh it, both means over rows.
+
+    `logits` are what was read, a row of them for each read.
+    """
+
+    task: Float[Tensor, ""]
+    penalty: Float[Tensor, ""]
+    logits: Float[Tensor, "read token"]
+
+    @property
+    def total(self) -> Float[Tensor, ""]:
+        return self.task + self.penalty
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """Training rows, and the objectives that say what is lost on them: `Losses.of(model, train, objectives)`.
+
+    The first objective says what the task's loss is; the penalties of all are added. `states` are the objectives' own,
+    which change while training.
+    """
+
+    model: Model
+    rows: Rows
+    objectives: tuple[Objective, ...]
+    states: tuple[dict[str, Tensor], ...]
+
+    @classmethod
+    def of(cls, model: Model, train: "Probe | Pairs", objectives: "Objective | Sequence[Objective]") -> "Losses":
+        """`model` is the one before training, which objectives may measure, with no adapters on it yet.
+
+        Raises `IcpError` where a row, the model or an objective is not one that can be trained with.
+        """
+        model.require_unchanged()
+        some = (objectives,) if isinstance(objectives, Objective) else tuple(objectives)
+        if not some:
+            raise IcpError("no objective was given: icp.Objective() is plain fine-tuning")
+        rows = Rows.of(model, train)
+        return cls(model, rows, some, tuple(objective.begin(model, rows) for objective in some))
+
+    def on(self, module: nn.Module) -> "Losses":
+        """The same of the module that is trained: the model's own, a copy of it, or a peft model around either."""
+        return replace(self, model=carrying(self.model, module))
+
+    def step(self, index: list[int], number: int, forward: Callable | None = None) -> Loss:
+        """What the rows numbered `index` lose at step `number` of the training.
+
+        `forward` is the module as it is called, where that is a wrapper of the model's (such as one that several
+        processes train).
+        """
+        forward = self.model.module if forward is None else forward
+        batch = self.rows.batch(self.model, index)
+        reads, targets = self.rows.reads(index, batch.ids.device)
+        dropout, clean = _Randomness(batch.ids.device), {}
+        sites = {site.name: site for objective in self.objectives for site in objective.watches(self.model)}
+        with watched(self.model.module, list(sites.values()), clean):
+            logits = self._logits(forward, batch, reads)
+
+        def run(batch, reads):
+            with dropout.replayed():
+                return self._logits(forward, batch, reads)
+
+        told = partial(Step, number, self.model, self.rows, index, batch, reads, targets, logits, clean, run)
+        steps = [told(state) for state in self.states]
+        task = self.objectives[0].task(steps[0])
+        return Loss(task, sum(each.penalty(step) for each, step in zip(self.objectives, steps)), logits)
+
+    def _logits(self, forward: Callable, batch: Batch, reads: Reads) -> Tensor:
+        """[read, token] in float32 at least."""
+        unembed = self.model.unembed
+        if self.model.classes is not None:  # of each row, the last token's, where it is read
+            logits = forward(**batch.arguments(), use_cache=False).logits[reads.rows][:, reads.tokens]
+        elif any(parameter.requires_grad for parameter in unembed.parameters()):
+            logits = forward(**batch.arguments(), use_cache=False).logits[reads.rows, reads.positions]
+            logits = logits if reads.tokens is None else logits[:, reads.tokens]
+        else:
+            with reading(unembed, *self.model.unembed_weights(), reads):
+                logits = forward(**batch.arguments(), use_cache=False).logits[:, 0]
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+class _Randomness:
+    """Where the random numbers of a device stood, so that a second run draws the same dropout."""
+
+    def __init__(self, device: torch.device):
+        self.cuda = device if device.type == "cuda" else None
+        self.then = self._now()
+
+    def _now(self) -> tuple[Tensor, Tensor | None]:
+        return torch.get_rng_state(), None if self.cuda is None else torch.cuda.get_rng_state(self.cuda)
+
+    def _set(self, state: tuple[Tensor, Tensor | None]) -> None:
+        torch.set_rng_state(state[0])
+        if self.cuda is not None:
+            torch.cuda.set_rng_state(state[1], self.cuda)
+
+    @contextmanager
+    def replayed(self) -> Iterator[None]:
+        """Random numbers from then on inside; afterwards those that would have come."""
+        now = self._now()
+        self._set(self.then)
+        try:
+            yield
+        finally:
+            self._set(now)
