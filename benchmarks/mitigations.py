@@ -178,10 +178,17 @@ def icp_prune(trial: Trial, cut: list) -> icp.Model:
     return trial.tune(f"icp_prune-{cut[0]}-{cut[1]}", model=pruned)
 
 
-def icp_hybrid(trial: Trial, units: int, weight: float, heads: int) -> icp.Model:
-    """Regularise, and at the end erase what is left of the cue in the heads that carried most of it."""
+def icp_hybrid(trial: Trial, units: int, weight: float) -> icp.Model:
+    """Regularise, and at the end erase what is left of the cue in the heads among the same units."""
     tuned = icp_reg(trial, units, weight)
-    return icp.prune(tuned, icp.erasure(tuned, trial.heads(heads), trial.pairs))
+    heads = [unit for unit in trial.chosen(units) if unit.kind == "head"]
+    return icp.prune(tuned, icp.erasure(tuned, heads, trial.pairs))
+
+
+def all_erased(trial: Trial, units: int, weight: float) -> icp.Model:
+    """The same, in all heads."""
+    tuned = icp_reg(trial, units, weight)
+    return icp.prune(tuned, icp.erasure(tuned, trial.base.units("head"), trial.pairs))
 
 
 def erased(trial: Trial, heads: int, pairs: int) -> icp.Model:
@@ -196,6 +203,19 @@ def erased_at_random(trial: Trial, heads: int, pairs: int) -> icp.Model:
 
 def icp_reg(trial: Trial, units: int, weight: float) -> icp.Model:
     return trial.tune(f"icp_reg-{units}-{weight}", invariance=icp.Invariance(trial.chosen(units), weight))
+
+
+def reranked(trial: Trial, units: int, weight: float) -> icp.Model:
+    """The units of largest indirect effect in the model as it is while training, among all heads and neurons."""
+    candidates = trial.base.units("head", "neuron")
+    invariance = icp.Invariance(candidates, weight, rerank=icp.Rerank(every=15, top=units))
+    return trial.tune(f"reranked-{units}-{weight}", invariance=invariance)
+
+
+def redrawn(trial: Trial, units: int, weight: float) -> icp.Model:
+    """Other units at each step, of the 2,000 of largest indirect effect."""
+    invariance = icp.Invariance(trial.chosen(2000), weight, units_per_step=units)
+    return trial.tune(f"redrawn-{units}-{weight}", invariance=invariance)
 
 
 def random_reg(trial: Trial, units: int, weight: float) -> icp.Model:
@@ -217,16 +237,16 @@ class Method:
 METHODS = {
     "base": Method(base, {}),
     "erm": Method(erm, {}),
-    "icp_reg": Method(icp_reg, {"units": [200], "weight": [1.0, 3.0]}),
-    "icp_hybrid": Method(icp_hybrid, {"units": [200], "weight": [1.0], "heads": [270, 100, 30]}),
+    "icp_reg": Method(icp_reg, {"units": [200], "weight": [3.0, 1.0, 10.0]}),
+    "icp_hybrid": Method(icp_hybrid, {"units": [200], "weight": [3.0, 1.0, 10.0]}),
     "icp_prune_only": Method(
         icp_prune_only,
         {"cut": [["directions", 270], ["directions", 100], ["directions", 30], ["units", 30], ["units", 10]]},
     ),
     "icp_prune": Method(icp_prune, {"cut": [["directions", 270], ["units", 30]]}),
-    "consistency": Method(consistency, {"weight": [1.0, 0.3, 3.0]}),
+    "consistency": Method(consistency, {"weight": [1.0, 0.3, 3.0, 10.0]}),
     "cda": Method(cda, {}),
-    "logit_pairing": Method(logit_pairing, {"weight": [0.3, 0.1, 1.0]}),
+    "logit_pairing": Method(logit_pairing, {"weight": [0.3, 0.1, 1.0, 3.0]}),
     "ipw": Method(ipw, {}),
     "group_dro": Method(group_dro, {"step_size": [0.01, 0.1]}),
     "jtt": Method(jtt, {"upweight": [5.0, 20.0]}),
@@ -251,6 +271,9 @@ class Curve:
 CURVES = {
     "chosen": Curve(icp_reg, "units", (10, 30, 100, 2000), {}),
     "random": Curve(random_reg, "units", (30, 200, 2000), {}),
+    "reranked": Curve(reranked, "units", (30, 200), {}),
+    "redrawn": Curve(redrawn, "units", (30,), {}),
+    "regularised, all heads erased": Curve(all_erased, "units", (200,), {}),
     "erased": Curve(erased, "heads", (3, 10, 30, 100, 270), {"pairs": 200}),
     "erased at random": Curve(erased_at_random, "heads", (30, 100), {"pairs": 200}),
     "erased by pairs": Curve(erased, "pairs", (10, 50), {"heads": 270}),
