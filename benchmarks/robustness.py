@@ -248,12 +248,13 @@ def main(
             failed = []
             for done in tqdm(as_completed(running), total=len(running), unit="run"):
                 if done.exception() is None:
-                    rounds.add(running[done], done.result())
+                    rounds.add(running[done], done.result(), summarised=False)
                 else:
                     failed.append((running[done], done.exception()))
             if failed:
                 told = "; ".join(f"{key}: {error}" for key, error in failed)
                 raise SystemExit(f"{len(failed)} runs failed, the others are kept: {told}") from failed[0][1]
+    rounds.write()
     found = rounds.summary()
     picture(found).write_html(json_path.with_suffix(".html"), include_plotlyjs=True)
     print(table(found))

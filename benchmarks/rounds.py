@@ -56,7 +56,7 @@ def machine(threads: int) -> dict[str, Any]:
 
 
 class Rounds:
-    """Rounds by key, written with their summary whenever one is added.
+    """Rounds by key, written whenever one is added, with their summary.
 
     Rounds in the file are kept where they were made under the same `about`; those of another commit, machine or
     setting are not mixed in.
@@ -71,9 +71,13 @@ class Rounds:
         """Those keys of which there is no round."""
         return [key for key in keys if not any(key.items() <= round.items() for round in self.finished)]
 
-    def add(self, key: dict[str, Any], found: dict[str, Any]) -> None:
+    def add(self, key: dict[str, Any], found: dict[str, Any], summarised: bool = True) -> None:
+        """Keep a round; a summary that takes long may wait for a later `write`."""
         self.finished.append(_plain(key | found))
-        whole = {"about": self.about, **self.summary(), "rounds": self.finished}
+        self.write(summarised)
+
+    def write(self, summarised: bool = True) -> None:
+        whole = {"about": self.about, **(self.summary() if summarised else {}), "rounds": self.finished}
         with writing_file(self.path) as work:
             work.write_text(json.dumps(whole, indent=1))
 
