@@ -1,5 +1,6 @@
 """LoRA adapters (Hu et al. 2021) by peft: put on, kept off what was pruned, merged, saved."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,7 +74,9 @@ def adapted(module: nn.Module, config: "LoraConfig") -> "PeftModel":
     """The module with new adapters on it."""
     from peft import get_peft_model
 
-    return get_peft_model(module, config)
+    with warnings.catch_warnings():  # peft reads an attribute that transformers has renamed
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        return get_peft_model(module, config)
 
 
 def carrying(model: Model, module: nn.Module) -> Model:

@@ -14,6 +14,7 @@ import resident
 import sweep
 import topk
 import torch
+import training_cost
 import work
 from artefacts import effects
 from gpu_layers import agreement, figures
@@ -511,3 +512,21 @@ def test_bfloat16_counts_where_its_ranks_hold():
 
 def test_bfloat16_does_not_count_without_float32_beside_it():
     assert not layers_summary([row("bf16", "early", [1.0, 2.0])])["models"]["m"]["bf16"]["counts"]
+
+
+def test_the_cost_of_a_step_is_told_in_plain_steps():
+    rounds = [
+        {"seconds": {"plain": [1.0, 9.0, 1.0], "swap": [3.0, 3.0, 3.0]}},
+        {"seconds": {"plain": [2.0, 2.0, 2.0], "swap": [5.0, 5.0, 50.0]}},
+    ]
+    found = training_cost.summary(rounds)
+    assert found["added_plain_steps"] == {"swap": pytest.approx((2.0 + 1.5) / 2)}
+    assert found["added_plain_steps_range"] == {"swap": [1.5, 2.0]}
+    assert training_cost.summary([]) == {}
+
+
+def test_every_contestant_of_the_cost_of_a_step_takes_its_turn():
+    model = BY_NAME["llama"].model()
+    found = training_cost.one_round(model, 0, 5, 2)["seconds"]
+    assert set(found) == {"plain", "consistency", *training_cost.AIMS}
+    assert all(len(seconds) == 2 for seconds in found.values())
