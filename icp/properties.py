@@ -142,6 +142,7 @@ class LogLikelihood(Property):
         return example.answers[self.answer]
 
     def targets(self, tokens, example, tokenizer):
+        require_vocabulary(tokenizer, "a log-likelihood")
         return _next_tokens(tokens.inputs[example], tokens.text_lengths[example], 1.0)
 
     def of(self, logits, targets):

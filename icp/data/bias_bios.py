@@ -1,7 +1,7 @@
 """Bias in Bios: biographies with a profession, and the gender of their subject as the cue.
 
-De-Arteaga et al., FAT* 2019. The authors publish a scraper, whose output is a pickle; what is read is the table that
-Ravfogel et al. (2020) made of it, hub `LabHC/bias_in_bios`.
+De-Arteaga et al., FAT* 2019. The authors publish a scraper; what is read is the table that Ravfogel et al. (2020) made
+of its output, hub `LabHC/bias_in_bios`.
 """
 
 from pathlib import Path
