@@ -39,6 +39,13 @@ class AfterSteps(TrainerCallback):
         self.act()
 
 
+class LogsTheLast(TrainerCallback):
+    """Logs the last step too, so that a run of few steps has a history."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_log |= state.global_step >= state.max_steps
+
+
 class Bar(TrainerCallback):
     """Steps done, time left and the last loss."""
 

@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from icp.cli_measure import ModelArgument, Quiet, co_ablate, measure
+from icp.cli_train import finetune
 from icp.errors import IcpError
 
 
@@ -143,6 +144,9 @@ def prune(
     selection = steps.cut(loaded, select, losses, run, max_damage=max_damage, alone=alone, progress=not quiet)
     folder = icp.prune(loaded, selection).save_pretrained(out or run / "pruned")
     typer.echo(f"cut {len(selection)} units: {', '.join(map(str, selection.units))}\npruned model: {folder}")
+
+
+app.command()(finetune)
 
 
 @app.command()

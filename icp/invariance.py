@@ -35,7 +35,9 @@ from icp.units import Unit, site_name
 class Invariance(Objective):
     """Keep the output as it is under interventions on `units`, all of them together.
 
-    `units` is a `Selection`, of which those with the role `regularise` are meant (all, where none has it), or a list.
+    `units` is a `Selection`, of which those with the role `regularise` are meant (all, where none has it), or a list. A
+    selection has to be of the model that is trained; one made on other weights, such as those of a plainly fine-tuned
+    model, asks for `weights="any"`.
     At each step one of `interventions` is drawn, and `units_per_step` of the units, where that is given (1 is the mean
     over single units). `divergence`: `kl` or `js` of the outputs, in nats; `cosine` or `contrastive` (InfoNCE over the
     batch, at `temperature`) of the residual stream at `representation`, a hook point such as
@@ -65,6 +67,8 @@ class Invariance(Objective):
     keep: "Selection | Sequence[Unit | str]" = ()
     keep_weight: float = 1.0
     rerank: Rerank | None = None
+    weights: str = "same"
+    selected: Selection | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self):
         require_divergence(self.divergence)
@@ -73,6 +77,7 @@ class Invariance(Objective):
         object.__setattr__(self, "interventions", whats)
         units, keep = self.units, self.keep
         if isinstance(units, Selection):
+            object.__setattr__(self, "selected", units)
             units = units.role("regularise") or [unit for unit in units.units if unit not in units.role("keep")]
         object.__setattr__(self, "units", tuple(Unit.parse(unit) for unit in units))
         if isinstance(keep, Selection):
@@ -107,7 +112,7 @@ class Invariance(Objective):
     @property
     def label(self) -> str:
         """With a digest of the units, which may be thousands; what is optional is told only where it is used."""
-        optional = {"keep", "keep_weight", "rerank"}
+        optional = {"keep", "keep_weight", "rerank", "weights", "selected"}
         others = {part.name: getattr(self, part.name) for part in fields(self) if part.name not in {"units"} | optional}
         others["interventions"] = [what.label for what in self.interventions]
         told = ", ".join(f"{name}={value!r}" for name, value in others.items())
@@ -116,6 +121,8 @@ class Invariance(Objective):
         return f"Invariance({_told(self.units)}, {told}{kept}{again})"
 
     def begin(self, model, rows):
+        if self.selected is not None:
+            self._require_fit(model, self.selected)
         require_disjoint(model, list(self.units))
         require_disjoint(model, list(self.keep))
         self._require_apart(model)
@@ -205,6 +212,12 @@ class Invariance(Objective):
                     shift = step.clean[unit.site][:, :, theirs].repeat(1, 1, len(mine))
             edits.append((site, _affine(step, columns, affine.alpha, shift)))
         return edits
+
+    def _require_fit(self, model: Model, selection: Selection) -> None:
+        """Raise `ArtefactError` for a selection of another model; what it cut itself is its own."""
+        cut = {choice for choice in selection.choices if choice.cuts}
+        if not cut or model.selection is None or not cut <= set(model.selection.choices):
+            selection.require_fit(model, self.weights)
 
     def _place(self, model: Model) -> Site:
         name = self.representation or site_name("resid", len(model.blocks) - 1)

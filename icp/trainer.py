@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import PrinterCallback, Trainer
 
-from icp.callbacks import Bar
+from icp.callbacks import Bar, LogsTheLast
 from icp.losses import Losses
 from icp.mixin import STATE, ObjectiveMixin
 
@@ -16,6 +16,7 @@ class ObjectiveTrainer(ObjectiveMixin, Trainer):
     def __init__(self, losses: Losses, progress: bool, **given: Any):
         super().__init__(losses=losses, **given)
         self.remove_callback(PrinterCallback)
+        self.add_callback(LogsTheLast())
         self.add_callback(Bar(progress))
 
     def run(self) -> None:

@@ -314,3 +314,48 @@ def test_an_evaluation_file_keeps_every_number(run, folder):
 def test_the_version_is_shown(run):
     status, printed, _ = run("--version")
     assert status == 0 and printed.strip() == f"icp {icp.__version__}"
+
+
+def labelled(folder):
+    """Rows to train on, with counterparts, and a selection of the model's own."""
+    answers = (" she", " he")
+    rows = [
+        icp.Example(*pair[:: 1 - 2 * (n % 2)], answers, label=n % 2)
+        for n, pair in enumerate([(t.format(a), t.format(b)) for t in TEMPLATES for a, b in WORDS])
+    ]
+    icp.Probe(tuple(rows)).save(folder / "train.jsonl")
+    model = icp.load(folder / "model")
+    icp.Selection.of(model, model.units("head")[:3], "regularise").save(folder / "heads.safetensors")
+    return "finetune", folder / "model", folder / "train.jsonl", "--epochs", 1, "--batch-size", 3, "--quiet"
+
+
+def test_fine_tuning_writes_adapters_and_a_model_that_loads(run, folder):
+    command = labelled(folder)
+    status, printed, _ = run(*command, "--out", folder / "tuned", "--selection", folder / "heads.safetensors")
+    assert status == 0 and "penalty 0." in printed and "merged model" in printed
+    tuned = icp.load(folder / "tuned" / "model")
+    assert not torch.equal(tuned.unembed_weights()[0], torch.zeros(())) and tuned.kind == "transformers"
+    assert (folder / "tuned" / "adapter" / "adapter_model.safetensors").is_file()
+    again, repeated, _ = run(*command, "--out", folder / "tuned", "--selection", folder / "heads.safetensors")
+    assert again == 0 and repeated == printed, "a finished run is taken as it is"
+    python = icp.finetune(
+        icp.load(folder / "model"), icp.Probe.load(folder / "train.jsonl"), progress=False,
+        arguments={"num_train_epochs": 1, "per_device_train_batch_size": 3},
+        invariance=icp.Invariance(icp.Selection.load(folder / "heads.safetensors")),
+    )  # fmt: skip
+    for one, other in zip(python.module.parameters(), tuned.module.parameters()):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+
+
+def test_fine_tuning_refuses_what_does_not_go_together(run, folder):
+    command = labelled(folder)
+    status, _, said = run(*command, "--out", folder / "tuned", "--weight", 2)
+    assert status == 1 and "go with --selection" in said
+    other = BY_NAME["llama"].model(seed=1)
+    icp.Selection.of(other, other.units("head")[:3]).save(folder / "other.safetensors")
+    status, _, said = run(*command, "--out", folder / "tuned", "--selection", folder / "other.safetensors")
+    assert status == 1 and "another weights" in said and not (folder / "tuned").exists()
+    status, _, _ = run(
+        *command, "--out", folder / "tuned", "--selection", folder / "other.safetensors", "--any-weights"
+    )
+    assert status == 0

@@ -196,6 +196,13 @@ def test_a_killed_run_comes_to_the_same_end(tmp_path, regularised):
         icp.finetune(model, rows(), folder=tmp_path / "killed", seed=1, **options)
 
 
+@pytest.mark.parametrize(("every", "logged"), ((1, [1, 2, 3, 4, 5, 6]), (4, [4, 6]), (100, [6])))
+def test_the_last_step_is_always_logged(every, logged):
+    model = BY_NAME["llama"].model(torch.float32)
+    tuned = icp.finetune(model, rows(), arguments=FAST | {"logging_steps": every}, progress=False)
+    assert [entry["step"] for entry in tuned.tuning.history] == logged
+
+
 def test_plain_fine_tuning_is_resumed_by_another_process(tmp_path):
     model = BY_NAME["llama"].model(torch.float32)
     icp.finetune(model, rows(), folder=tmp_path, **QUIET)

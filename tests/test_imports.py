@@ -24,7 +24,7 @@ ORDER = """
     frontier nested_sets prune predictions resampling metrics judged evaluation seeds evaluate efficiency
     sentences bias generation qa drivers plots.style plots.units plots.evidence plots.calibration plots page
     sections.text sections.evidence sections.limits sections.units sections report steps demo demo.sentences
-    demo.run cli_measure cli
+    demo.run cli_measure cli_train cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 
@@ -33,6 +33,7 @@ LATE = {
     ("loading", "selection"),  # a pruned folder carries its selection
     ("cli", ""),
     ("cli_measure", ""),
+    ("cli_train", ""),
     ("report", ""),
     ("sweep.provenance", ""),  # the version number
 }
@@ -43,7 +44,7 @@ OWNERS = {
     "peft": {"loading", "adapters"},
     "plotly": {"plots.style", "plots.units", "plots.evidence", "plots.calibration"},
     "ray": {"sweep.ray"},
-    "typer": {"cli", "cli_measure"},
+    "typer": {"cli", "cli_measure", "cli_train"},
     "zarr": {"sweep.store"},
     "xarray": {"effects"},
     "datasets": {"data.reader"},

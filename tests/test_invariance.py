@@ -333,3 +333,32 @@ def test_a_pair_is_of_one_kind_and_says_what_it_lacks():
     ):
         with pytest.raises(icp.ProbeError, match=says):
             make()
+
+
+def test_a_selection_of_another_model_is_refused():
+    model, probe = BY_NAME["llama"].model(), probe_of(EQUAL_PAIRS[:2])
+    other = BY_NAME["llama"].model(seed=1)
+    selection = icp.Selection.of(other, other.units("head")[:3], "regularise")
+    with pytest.raises(icp.ArtefactError, match=r"made on another weights .*weights='any'"):
+        batch_step(model, probe, icp.Invariance(selection))
+    batch_step(model, probe, icp.Invariance(selection, weights="any"))
+    gpt2 = BY_NAME["gpt2"].model()
+    foreign = icp.Selection.of(gpt2, gpt2.units("head")[:3], "regularise")
+    with pytest.raises(icp.ArtefactError, match="made on another architecture"):
+        batch_step(model, probe, icp.Invariance(foreign, weights="any"))
+
+
+def test_what_a_selection_cut_itself_is_its_own():
+    """Prune what is extreme, regularise what is moderate, in one line."""
+    model, probe = BY_NAME["llama"].model(), probe_of(EQUAL_PAIRS[:2])
+    first, second = model.units("head")[:2]
+    mixed = icp.Selection(
+        (icp.Choice(first, "prune", 0.0, (0.5,) * 8), icp.Choice(second, "regularise")), model.binding
+    )
+    pruned = icp.prune(model, mixed)
+    invariance = icp.Invariance(mixed)
+    assert invariance.units == (second,)
+    batch_step(pruned, probe, invariance)
+    elsewhere = icp.prune(model, icp.Selection.of(model, [first]))
+    with pytest.raises(icp.ArtefactError, match="made on another"):
+        batch_step(elsewhere, probe, invariance)
