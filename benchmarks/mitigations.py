@@ -4,9 +4,11 @@ Every method has the base model, the training rows, two small sets of rows where
 rank units or fit a last layer on, and to select on), and the same LoRA, learning rate and number of epochs.
 """
 
+import json
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -32,6 +34,7 @@ class Trial:
     named: str
     arguments: Mapping[str, Any]
     folder: Path
+    spent: dict[str, float] = field(default_factory=dict)
 
     @cached_property
     def train(self) -> icp.PreservingPairs:
@@ -55,11 +58,20 @@ class Trial:
         self, name: str, model: icp.Model | None = None, arguments: Mapping[str, Any] | None = None, **options: Any
     ) -> icp.Model:
         """A fine-tuned copy, of the base model unless another is given; the same call takes it from the folder."""
-        return icp.finetune(
+        return self.timed(name, lambda: icp.finetune(
             self.base if model is None else model, self.train,
             arguments=dict(self.arguments) | {"save_strategy": "no"} | dict(arguments or {}),
             folder=self.folder / name, seed=self.seed, progress=False, **options,
-        )  # fmt: skip
+        ))  # fmt: skip
+
+    def timed(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` gives; `spent` notes the seconds that it took when what it keeps in the folder was made."""
+        start, kept = time.perf_counter(), self.folder / f"{name}-seconds.json"
+        found = make()
+        if not kept.exists():
+            kept.write_text(json.dumps(time.perf_counter() - start))
+        self.spent[name] = json.loads(kept.read_text())
+        return found
 
     @cached_property
     def erm(self) -> icp.Model:
@@ -76,10 +88,11 @@ class Trial:
         return self._effects("cost", self.rank, icp.Mask("mean"), icp.TaskLoss())
 
     def _effects(self, name: str, probe: icp.Probe, what: icp.Intervention, property: icp.Property) -> icp.Effects:
-        return icp.measure(
-            self.erm, probe, self.base.units("head", "neuron"), what, property=property, method="linear",
-            store=self.folder / f"{name}.zarr", progress=False,
-        )  # fmt: skip
+        tuned, units = self.erm, self.base.units("head", "neuron")
+        return self.timed(name, lambda: icp.measure(
+            tuned, probe, units, what, property=property, method="linear", store=self.folder / f"{name}.zarr",
+            progress=False,
+        ))  # fmt: skip
 
     @cached_property
     def ranking(self) -> icp.Scores:
@@ -104,7 +117,10 @@ class Trial:
         return self.ranking.units[:count]
 
     def by_chance(self, count: int) -> list[icp.Unit]:
-        return random.Random(f"units {self.seed}").sample(self.base.units("head", "neuron"), count)
+        """As many heads and as many neurons as among the best, drawn at random."""
+        draw, best = random.Random(f"units {self.seed}"), self.chosen(count)
+        heads = sum(unit.kind == "head" for unit in best)
+        return draw.sample(self.base.units("head"), heads) + draw.sample(self.base.units("neuron"), count - heads)
 
 
 def base(trial: Trial) -> icp.Model:
@@ -151,10 +167,11 @@ def group_dro(trial: Trial, step_size: float) -> icp.Model:
 
 
 def jtt(trial: Trial, upweight: float) -> icp.Model:
-    return baselines.just_train_twice(
+    name = f"jtt-{upweight}"
+    return trial.timed(name, lambda: baselines.just_train_twice(
         trial.base, trial.train, upweight=upweight, first={"num_train_epochs": 1}, progress=False, seed=trial.seed,
-        arguments=dict(trial.arguments) | {"save_strategy": "no"}, folder=trial.folder / f"jtt-{upweight}",
-    )  # fmt: skip
+        arguments=dict(trial.arguments) | {"save_strategy": "no"}, folder=trial.folder / name,
+    ))  # fmt: skip
 
 
 def dfr(trial: Trial, strength: float) -> icp.Model:
@@ -162,10 +179,11 @@ def dfr(trial: Trial, strength: float) -> icp.Model:
 
 
 def influence(trial: Trial, share: float) -> icp.Model:
-    return baselines.without_harmful(
+    name = f"influence-{share}"
+    return trial.timed(name, lambda: baselines.without_harmful(
         trial.base, trial.train.probe, trial.rank, share=share, progress=False, seed=trial.seed,
-        arguments=dict(trial.arguments) | {"save_strategy": "no"}, folder=trial.folder / f"influence-{share}",
-    )  # fmt: skip
+        arguments=dict(trial.arguments) | {"save_strategy": "no"}, folder=trial.folder / name,
+    ))  # fmt: skip
 
 
 def icp_prune_only(trial: Trial, cut: list) -> icp.Model:

@@ -126,8 +126,9 @@ class Invariance(Objective):
         require_disjoint(model, list(self.units))
         require_disjoint(model, list(self.keep))
         self._require_apart(model)
+        self._require_there(model)
         for unit in self._lenders:
-            model.site(unit)
+            self._require_width(model, unit)
         if self._swaps or self.rerank is not None:
             rows.require_pairs(PreservingPairs, "a swap with the counterpart" if self._swaps else "re-ranking")
             rows.require_alignment()
@@ -212,6 +213,23 @@ class Invariance(Objective):
                     shift = step.clean[unit.site][:, :, theirs].repeat(1, 1, len(mine))
             edits.append((site, _affine(step, columns, affine.alpha, shift)))
         return edits
+
+    def _require_there(self, model: Model) -> None:
+        """Raise `UnitError` for units that were cut from the model: intervening on them would change nothing."""
+        cut = set() if model.selection is None else set(model.selection.role("prune"))
+        if gone := [unit for unit in self.units if unit in cut]:
+            raise UnitError(
+                f"{len(gone)} of the units, such as {gone[0]}, were pruned from {model.name}, so that intervening on "
+                "them changes nothing: regularise others (role 'regularise')"
+            )
+
+    def _require_width(self, model: Model, lender: Unit) -> None:
+        """Raise `UnitError` where another unit's values do not fit into those of a unit."""
+        width = len(model.site(lender).columns(lender))
+        for unit in self.units:
+            mine = len(model.site(unit).columns(unit))
+            if mine != width:
+                raise UnitError(f"cannot swap a unit of width {mine} with {lender} of width {width}: {unit}")
 
     def _require_fit(self, model: Model, selection: Selection) -> None:
         """Raise `ArtefactError` for a selection of another model; what it cut itself is its own."""

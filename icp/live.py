@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from torch import Tensor, nn
 
+from icp.errors import ModelError
 from icp.sites import Site
 
 Edits = list[tuple[Site, Callable[[Tensor], Tensor | None]]]
@@ -35,10 +36,21 @@ def replaced(root: nn.Module, edits: Edits) -> Iterator[None]:
     with ExitStack() as stack:
         for layer in root.modules():
             if getattr(layer, "gradient_checkpointing", False):
+                _require_graph(layer)
                 stack.enter_context(_rerun_with(lambda: _installed(edits), layer, running))
         stack.enter_context(_installed(edits))
         stack.callback(running.clear)
         yield
+
+
+def _require_graph(layer: nn.Module) -> None:
+    """Raise `ModelError` where a block first runs without a graph, so that what is taken from it has no gradient."""
+    if getattr(layer._gradient_checkpointing_func, "keywords", {}).get("use_reentrant"):
+        raise ModelError(
+            "activation checkpointing with use_reentrant=True would detach what is swapped in, and the model would "
+            "learn to lean on the cue through what was not swapped: use "
+            "gradient_checkpointing_kwargs={'use_reentrant': False}"
+        )
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def prune(model: Model, selection: Selection, *, weights: str = "same") -> Model
                 _cut_embedding(pruned, choices)
             else:
                 _cut_projection(pruned, choices)
-    pruned = replace(pruned, selection=Selection(joined, pruned.binding, selection.origin))
+    pruned = replace(pruned, selection=Selection(joined, pruned.binding, selection.origin), tuning=None)
     _prove(model, pruned, selection, weights)
     return pruned
 

@@ -135,6 +135,22 @@ def test_group_dro_leaves_a_group_alone_that_is_not_in_the_batch(model):
     assert now[absent[0]] / now[absent[1]] == before[absent[0]] / before[absent[1]]
 
 
+def test_group_dro_weighs_a_rare_group_as_its_q_says(model):
+    """Over batches of one row each, the mean loss is the sum of q times the groups' losses, whatever their sizes."""
+    objective = baselines.GroupDRO(step_size=1e-12)
+    whole = batch_step(model, rows(), objective)
+    losses = []
+    for row in range(len(whole.index)):
+        reads = dataclasses.replace(whole.reads, rows=torch.tensor([0]), positions=whole.reads.positions[[row]])
+        alone = dataclasses.replace(
+            whole, index=[row], logits=whole.logits[[row]], targets=whole.targets[[row]], reads=reads
+        )
+        losses.append(objective.task(alone).item())
+    groups = whole.rows.groups
+    each = [whole.row_losses[groups == group].mean().item() for group in range(4)]
+    assert sum(losses) / len(losses) == pytest.approx(sum(0.25 * loss for loss in each), rel=1e-9)
+
+
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 1000))
 def test_squared_mmd_equals_double_loops_and_is_zero_for_equal_sets(count, others, seed):
     generator = torch.Generator().manual_seed(seed)

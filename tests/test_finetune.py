@@ -135,6 +135,13 @@ def test_what_was_erased_stays_erased(name):
         assert choice.unit.kind == "neuron" or not torch.allclose(weights, before, atol=1e-4), "the rest is trained"
 
 
+def test_adapters_are_not_those_of_a_model_that_was_cut_afterwards():
+    model = BY_NAME["llama"].model(torch.float32)
+    tuned = icp.finetune(model, rows(), **QUIET)
+    assert tuned.tuning is not None
+    assert icp.prune(tuned, icp.Selection.of(tuned, model.units("head")[:1])).tuning is None
+
+
 def test_without_the_guard_an_erased_direction_would_come_back(monkeypatch):
     model = BY_NAME["llama"].model(torch.float32)
     pruned = icp.prune(model, icp.erasure(model, model.units("head")[:2], rows()))

@@ -225,9 +225,10 @@ def test_the_mean_over_single_units_is_what_one_unit_a_step_estimates():
     assert drawn == {round(value, 12) for value in each}
 
 
-def checkpointing(module):
+def checkpointing(module, reentrant=False):
     """Turn activation checkpointing on, by the name that this version of transformers has for it."""
-    getattr(module, "activation_checkpointing_enable", module.gradient_checkpointing_enable)({"use_reentrant": False})
+    enable = getattr(module, "activation_checkpointing_enable", module.gradient_checkpointing_enable)
+    enable({"use_reentrant": reentrant})
 
 
 def checkpointed(part):
@@ -260,6 +261,32 @@ def test_activation_checkpointing_changes_nothing(name, what):
     assert hooks_of(model.module) == before
     functions = {part._gradient_checkpointing_func for part in model.module.modules() if checkpointed(part)}
     assert len(functions) == 1, "each block's own function is back"
+
+
+def test_checkpointing_that_would_detach_the_swap_is_refused():
+    model, probe = BY_NAME["llama"].model(), probe_of(EQUAL_PAIRS[:2])
+    model.module.train()
+    checkpointing(model.module, reentrant=True)
+    before = hooks_of(model.module)
+    with pytest.raises(icp.ModelError, match="use_reentrant=True would detach what is swapped in"):
+        batch_step(model, probe, icp.Invariance(model.units("head")))
+    assert hooks_of(model.module) == before
+
+
+def test_units_that_were_pruned_are_refused():
+    model, probe = BY_NAME["llama"].model(), probe_of(EQUAL_PAIRS[:2])
+    selection = icp.Selection.of(model, model.units("head")[:2])
+    pruned = icp.prune(model, selection)
+    with pytest.raises(icp.UnitError, match=r"2 of the units, such as .* were pruned from"):
+        batch_step(pruned, probe, icp.Invariance(selection))
+
+
+@pytest.mark.parametrize("kinds", (("head", "neuron"), ("neuron", "head")))
+def test_a_swap_with_a_unit_of_another_width_is_refused(kinds):
+    model, probe = BY_NAME["llama"].model(), probe_of(EQUAL_PAIRS[:2])
+    unit, lender = (model.units(kind)[3] for kind in kinds)
+    with pytest.raises(icp.UnitError, match="cannot swap a unit of width"):
+        batch_step(model, probe, icp.Invariance([unit], interventions=icp.Swap(lender)))
 
 
 def test_the_label_tells_one_from_another_and_is_short():

@@ -32,8 +32,10 @@ class InversePropensity(Objective):
 class GroupDRO(Objective):
     """Distributionally robust optimisation over (label, cue) groups (Sagawa et al. 2020, algorithm 1).
 
-    Group weights q, uniform at first, are multiplied by exp(`step_size` * loss of the group in the batch) at each step
-    and normalised; the loss is the weighted sum of the groups' losses.
+    Group weights q, uniform at first, are multiplied by exp(`step_size` * the group's loss) at each step and
+    normalised; the loss is the sum of q times the groups' losses. The authors draw groups equally often. Rows are drawn
+    as they come here, so a group's loss in a batch is the sum over its rows, times all rows over the group's, over the
+    batch's size: its mean over batches is the group's loss, however rare the group.
     """
 
     step_size: float = 0.01
@@ -44,15 +46,14 @@ class GroupDRO(Objective):
 
     def begin(self, model, rows):
         rows.require_cells(type(self).__name__)
-        count = int(rows.groups.max()) + 1
-        return {"q": torch.full((count,), 1 / count, dtype=torch.float64)}
+        sizes = torch.bincount(rows.groups).double()
+        return {"q": torch.full_like(sizes, 1 / len(sizes)), "rarity": len(rows) / sizes}
 
     def task(self, step):
         losses, q = step.row_losses, step.state["q"]
         groups = step.rows.groups[step.index].to(losses.device)
         total = torch.zeros(len(q), dtype=losses.dtype, device=losses.device).index_add(0, groups, losses)
-        counts = torch.bincount(groups, minlength=len(q))
-        each = total / counts.clamp(min=1)
+        each = total * step.state["rarity"].to(total) / len(losses)
         q *= torch.exp(self.step_size * each.detach().double().cpu())
         q /= q.sum()
         return (q.to(each) * each).sum()
