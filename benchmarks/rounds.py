@@ -58,14 +58,16 @@ def machine(threads: int) -> dict[str, Any]:
 class Rounds:
     """Rounds by key, written whenever one is added, with their summary.
 
-    Rounds in the file are kept where they were made under the same `about`; those of another commit, machine or
-    setting are not mixed in.
+    Rounds in the file are kept where they were made under the same `about`. A file of another one (another machine or
+    setting, and where `about` names it, another commit) is set aside under a name of its own before a round is written.
     """
 
     def __init__(self, path: Path, about: dict[str, Any], summarise: Callable[[list[dict]], dict[str, Any]]):
         self.path, self.about, self.summarise = path, about, summarise
         stored = json.loads(path.read_text()) if path.is_file() else {}
-        self.finished: list[dict] = stored["rounds"] if stored.get("about") == _plain(about) else []
+        alike = stored.get("about") == _plain(about)
+        self.finished: list[dict] = stored["rounds"] if alike else []
+        self.other = stored if stored and not alike else None
 
     def missing(self, keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Those keys of which there is no round."""
@@ -77,6 +79,10 @@ class Rounds:
         self.write(summarised)
 
     def write(self, summarised: bool = True) -> None:
+        if self.other is not None:
+            digest = hashlib.sha256(json.dumps(self.other["about"], sort_keys=True).encode()).hexdigest()[:8]
+            self.path.rename(self.path.with_name(f"{self.path.stem}-{digest}{self.path.suffix}"))
+            self.other = None
         whole = {"about": self.about, **(self.summary() if summarised else {}), "rounds": self.finished}
         with writing_file(self.path) as work:
             work.write_text(json.dumps(whole, indent=1))

@@ -3,7 +3,8 @@
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from icp.adapters import Tuning, adapted, default_lora, require_pruned, weights_of
-from icp.errors import ModelError
+from icp.errors import IcpError, ModelError
 from icp.invariance import Invariance
 from icp.losses import Losses
 from icp.model import Model
@@ -73,6 +74,7 @@ def finetune(
     config = default_lora(model, **start.lora) if lora is None else lora
     saves = {"save_strategy": "no"} if folder is None else {}
     options = ARGUMENTS | saves | dict(start.arguments) | dict(arguments or {})
+    _require_arguments(options)
     with seeded(seed), TemporaryDirectory() if folder is None else nullcontext(folder) as place:
         asked = TrainingArguments(
             output_dir=str(place), seed=seed, disable_tqdm=True, use_cpu=model.device.type == "cpu", **options
@@ -93,6 +95,30 @@ def finetune(
         found = replace(model, module=adapters.merge_and_unload().eval(), tuning=tuning)
     require_pruned(found)
     return found
+
+
+def _require_arguments(options: Mapping[str, Any]) -> None:
+    """Raise `IcpError` for a training argument that there is not, is given another way, or would do nothing."""
+    from transformers import TrainingArguments
+
+    elsewhere = {"output_dir": "folder", "seed": "seed", "disable_tqdm": "progress", "use_cpu": "icp.load(device=)"}
+    known = {field.name for field in fields(TrainingArguments)}
+    for name, value in options.items():
+        if name in elsewhere:
+            raise IcpError(f"{name}={value!r} among the arguments: say it by {elsewhere[name]}")
+        if name not in known:
+            close = get_close_matches(name, known, 3)
+            raise IcpError(
+                f"there is no training argument {name!r}" + (f": did you mean {', '.join(close)}?" * bool(close))
+            )
+    if options.get("label_smoothing_factor"):
+        raise IcpError("label_smoothing_factor is not heeded: the loss is that of icp's objectives; leave it out")
+    if not options["learning_rate"] >= 0:
+        raise IcpError(f"learning_rate={options['learning_rate']} has to be at least 0")
+    if options.get("max_steps", -1) <= 0 and not options["num_train_epochs"] > 0:
+        raise IcpError(f"num_train_epochs={options['num_train_epochs']} trains nothing: give more than 0")
+    if not options["per_device_train_batch_size"] >= 1:
+        raise IcpError(f"per_device_train_batch_size={options['per_device_train_batch_size']} has to be at least 1")
 
 
 def _trained(

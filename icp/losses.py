@@ -64,8 +64,12 @@ class Losses:
         return cls(model, rows, some, tuple(objective.begin(model, rows) for objective in some))
 
     def on(self, module: nn.Module) -> "Losses":
-        """The same of the module that is trained: the model's own, a copy of it, or a peft model around either."""
-        return replace(self, model=carrying(self.model, module))
+        """The same of the module that is trained: the model's own, a copy of it, or a peft model around either.
+
+        States are copied, so that each training begins with those of the beginning.
+        """
+        states = tuple({name: value.clone() for name, value in state.items()} for state in self.states)
+        return replace(self, model=carrying(self.model, module), states=states)
 
     def step(self, index: list[int], number: int, forward: Callable | None = None) -> Loss:
         """What the rows numbered `index` lose at step `number` of the training.

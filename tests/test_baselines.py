@@ -262,6 +262,8 @@ def test_the_wrong_kind_of_pair_is_refused(objective):
         (lambda: baselines.MMD("causal", bandwidth=0.0), "bandwidth=0.0"),
         (lambda: baselines.GroupDRO(step_size=0.0), "step_size=0.0"),
         (lambda: baselines.Adversarial(alpha=-1.0), "alpha=-1.0"),
+        (lambda: baselines.Consistency(-1.0), r"weight=-1\.0 has to be a positive number"),
+        (lambda: baselines.LogitPairing(float("nan")), "weight=nan has to be a positive number"),
         (lambda: baselines.Consistency(divergence="cosine"), "unknown divergence 'cosine' of outputs"),
     ),
 )

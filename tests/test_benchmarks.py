@@ -143,8 +143,12 @@ def test_rounds_of_another_commit_are_not_mixed_in(tmp_path):
     Rounds(path, {"commit": "x"}, lambda found: {}).add(key, {})
     other = Rounds(path, {"commit": "y"}, lambda found: {})
     assert other.missing([key]) == [key]
-    other.add(key, {})
-    assert len(json.loads(path.read_text())["rounds"]) == 1
+    other.add(key, {"value": 2})
+    assert [round["value"] for round in json.loads(path.read_text())["rounds"]] == [2]
+    other.add({"work": "b"}, {})
+    aside = [file for file in tmp_path.iterdir() if file != path]
+    assert len(aside) == 1 and aside[0].name.startswith("out-"), "what was there is set aside, once"
+    assert json.loads(aside[0].read_text())["about"] == {"commit": "x"}
 
 
 def test_figures_name_the_commit_and_what_differs_from_it(tmp_path, monkeypatch):

@@ -216,6 +216,24 @@ def test_plain_fine_tuning_is_resumed_by_another_process(tmp_path):
     assert json.loads((tmp_path / "asked.json").read_text())["asked"]["objectives"] == ["Objective()"]
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    (
+        ({"seed": 3}, "seed=3 among the arguments: say it by seed"),
+        ({"output_dir": "x"}, "say it by folder"),
+        ({"learning_rte": 1e-3}, "there is no training argument 'learning_rte': did you mean learning_rate"),
+        ({"label_smoothing_factor": 0.5}, "label_smoothing_factor is not heeded"),
+        ({"learning_rate": -1.0}, r"learning_rate=-1\.0 has to be at least 0"),
+        ({"num_train_epochs": 0}, "num_train_epochs=0 trains nothing"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size=0 has to be at least 1"),
+    ),
+)
+def test_training_arguments_that_make_no_sense_are_refused(tmp_path, given, says):
+    with pytest.raises(icp.IcpError, match=says):
+        icp.finetune(BY_NAME["llama"].model(torch.float32), rows(), arguments=given, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @dataclasses.dataclass(frozen=True)
 class Diverging(Objective):
     def penalty(self, step):

@@ -217,3 +217,25 @@ def test_a_batch_without_rows_is_refused(model, tmp_path):
     examples = [{name: value for name, value in one.items() if name != "row"} for one in own_set()]
     with pytest.raises(icp.IcpError, match="a training batch has no 'row'"):
         trained(model, tmp_path, MineLast, own_loss=True, train_dataset=examples, data_collator=collate)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counting(Objective):
+    """Counts its steps in what it keeps."""
+
+    def begin(self, model, rows):
+        return {"steps": torch.zeros(1)}
+
+    def penalty(self, step):
+        step.state["steps"] += 1
+        return 0 * step.logits.sum()
+
+
+def test_two_trainings_by_the_same_losses_begin_alike(model, tmp_path):
+    losses = icp.Losses.of(model, rows(), Counting())
+    for _ in range(2):
+        adapters = get_peft_model(model.copy().module, LORA)
+        trainer = Mine(losses=losses, model=adapters, args=asked(tmp_path, max_steps=3))
+        trainer.train()
+        assert trainer.losses.states[0]["steps"].item() == 3
+    assert losses.states[0]["steps"].item() == 0

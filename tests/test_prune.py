@@ -453,12 +453,13 @@ def test_a_head_and_one_of_its_dimensions_are_not_chosen_together(role, alpha):
         icp.Selection.of(model, ["blocks.0.attn.hook_z[1]", "blocks.0.attn.hook_z[1,3]"], role, alpha)
 
 
-def test_the_proof_notices_a_cut_that_was_not_made(monkeypatch):
+@pytest.mark.parametrize("dtype", (torch.float64, torch.float32, torch.bfloat16, torch.float16), ids=str)
+def test_the_proof_notices_a_cut_that_was_not_made(monkeypatch, dtype):
     import sys
 
     monkeypatch.setattr(sys.modules["icp.prune"], "_cut_projection", lambda model, choices: None)
-    model = BY_NAME["llama"].model()
-    with pytest.raises(icp.PruneError, match="the cut copy differs from the hooked model by"):
+    model = BY_NAME["llama"].model(dtype)
+    with pytest.raises(icp.PruneError, match=r"the cut left outgoing weights of blocks\.0\.mlp\.hook_post\[1\]"):
         icp.prune(model, icp.Selection.of(model, ["blocks.0.mlp.hook_post[1]"]))
 
 
@@ -470,7 +471,7 @@ def test_the_proof_notices_a_cut_that_is_a_millionth_off(monkeypatch):
 
     def inexact(model, choices):
         cut(model, choices)
-        model.module.model.layers[0].mlp.down_proj.weight[:, 1] = 1e-6
+        model.module.model.layers[0].mlp.down_proj.weight[:, 2] += 1e-6
 
     monkeypatch.setattr(module, "_cut_projection", inexact)
     model = BY_NAME["llama"].model()

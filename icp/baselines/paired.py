@@ -1,5 +1,6 @@
 """Baselines that train on whole counterparts: augmentation, consistency, and logit pairing."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +43,7 @@ class Consistency(_Paired):
     divergence: str = "kl"
 
     def __post_init__(self):
+        _require_positive(self.weight)
         if self.divergence not in OUTPUT:
             raise IcpError(f"unknown divergence {self.divergence!r} of outputs: use one of {', '.join(OUTPUT)}")
 
@@ -56,5 +58,13 @@ class LogitPairing(_Paired):
 
     weight: float = 1.0
 
+    def __post_init__(self):
+        _require_positive(self.weight)
+
     def penalty(self, step):
         return self.weight * step.over_rows((step.logits - self.other(step)).abs().mean(1)).mean()
+
+
+def _require_positive(weight: float) -> None:
+    if not (math.isfinite(weight) and weight > 0):
+        raise IcpError(f"weight={weight} has to be a positive number: a penalty of another sign would reward differing")
