@@ -5,13 +5,13 @@ nothing in truth. The counterpart of a prompt has the other name. The sentences 
 a seed draws those to train on, to rank units on, and to select on from the rest.
 """
 
-import csv
 import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
 
 import icp
+from icp import data
 
 ANSWERS = (" negative", " positive")
 CUES = {
@@ -58,9 +58,7 @@ def read(folder: Path, part: str) -> list[Sentence]:
     file = folder / "sst2" / f"{part}.tsv"
     if not file.is_file():
         raise SystemExit(f"there is no {file}: it holds SST-2's {part} sentences")
-    with file.open(newline="") as lines:
-        rows = [(text.strip(), int(label)) for text, label in csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)]
-    return [(text, label) for text, label in rows if len(text.split()) in WORDS]
+    return [(row.text.strip(), row.label) for row in data.sst2(file) if len(row.text.split()) in WORDS]
 
 
 def splits(folder: Path, seed: int, sizes: Sizes) -> Splits:

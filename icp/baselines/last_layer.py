@@ -1,7 +1,5 @@
 """Deep feature reweighting (Kirichenko, Izmailov and Wilson 2023): retrain the last layer on balanced groups."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -52,7 +50,7 @@ def last_layer_retraining(
         changed.config.tie_word_embeddings = False
     with torch.no_grad():
         unembedding.weight[rows.columns.to(model.device)] = torch.from_numpy(weights).to(unembedding.weight)
-    return replace(changed)
+    return changed
 
 
 def features_of(model: Model, rows: Rows) -> Float[Tensor, "row d_model"]:
