@@ -255,8 +255,8 @@ class Method:
 METHODS = {
     "base": Method(base, {}),
     "erm": Method(erm, {}),
-    "icp_reg": Method(icp_reg, {"units": [200], "weight": [3.0, 1.0, 10.0]}),
-    "icp_hybrid": Method(icp_hybrid, {"units": [200], "weight": [3.0, 1.0, 10.0]}),
+    "icp_reg": Method(icp_reg, {"units": [200], "weight": [3.0, 1.0, 5.0, 10.0]}),
+    "icp_hybrid": Method(icp_hybrid, {"units": [200], "weight": [3.0, 1.0, 5.0, 10.0]}),
     "icp_prune_only": Method(
         icp_prune_only,
         {"cut": [["directions", 270], ["directions", 100], ["directions", 30], ["units", 30], ["units", 10]]},
