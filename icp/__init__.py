@@ -2,6 +2,7 @@
 
 __version__ = "0.1.0"
 
+from icp.apart import OnPairs
 from icp.audit import controlled_spuriousness
 from icp.bias import CrowsPairs, StereoSet, crows_pairs, stereoset
 from icp.certificate import Certificate
@@ -87,6 +88,7 @@ __all__ = [
     "NotFiniteError",
     "Objective",
     "ObjectiveMixin",
+    "OnPairs",
     "PairGap",
     "PreservingPairs",
     "Preset",

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from icp.adapters import Tuning, adapted, default_lora, require_pruned, weights_of
+from icp.apart import OnPairs
 from icp.errors import IcpError, ModelError
 from icp.invariance import Invariance
 from icp.losses import Losses
@@ -42,7 +43,7 @@ def finetune(
     preset: str | None = None,
     lora: "LoraConfig | None" = None,
     objective: Objective | None = None,
-    invariance: Invariance | None = None,
+    invariance: Invariance | OnPairs | None = None,
     arguments: Mapping[str, Any] | None = None,
     folder: "str | Path | None" = None,
     seed: int = 0,
@@ -53,7 +54,8 @@ def finetune(
     Rows with the same two or more answers are classified: the loss is the cross-entropy of the answers' logits after
     the text. Rows with one answer each are completed: it is that of the answer's tokens, over the whole vocabulary.
     Without more that is plain fine-tuning (ERM). `objective` replaces it or adds to it (`icp.baselines`), `invariance`
-    keeps the output as it is under interventions. What was pruned from `model` stays pruned.
+    keeps the output as it is under interventions; `icp.OnPairs` takes either on pairs of its own. What was pruned from
+    `model` stays pruned.
 
     `lora` is a `peft.LoraConfig` (default: rank 8, alpha 16, every linear layer of the blocks); `arguments` are those
     of `transformers.TrainingArguments`; `preset` names defaults for both by the model's size (`icp.PRESETS`). With

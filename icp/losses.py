@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from icp.adapters import carrying
+from icp.apart import OnPairs
 from icp.batch import Batch
 from icp.errors import IcpError
 from icp.hooks import Reads, reading
@@ -41,13 +42,15 @@ class Loss:
 class Losses:
     """Training rows, and the objectives that say what is lost on them: `Losses.of(model, train, objectives)`.
 
-    The first objective says what the task's loss is; the penalties of all are added. `states` are the objectives' own,
-    which change while training.
+    The first objective says what the task's loss is; the penalties of all are added. `looks_at` has the rows that each
+    penalty is taken on: the training rows, or pairs of its own. `states` are the objectives' own, which change while
+    training.
     """
 
     model: Model
     rows: Rows
     objectives: tuple[Objective, ...]
+    looks_at: tuple[Rows, ...]
     states: tuple[dict[str, Tensor], ...]
 
     @classmethod
@@ -61,7 +64,8 @@ class Losses:
         if not some:
             raise IcpError("no objective was given: icp.Objective() is plain fine-tuning")
         rows = Rows.of(model, train)
-        return cls(model, rows, some, tuple(objective.begin(model, rows) for objective in some))
+        looks_at = tuple(Rows.of(model, each.pairs) if isinstance(each, OnPairs) else rows for each in some)
+        return cls(model, rows, some, looks_at, tuple(each.begin(model, its) for each, its in zip(some, looks_at)))
 
     def on(self, module: nn.Module) -> "Losses":
         """The same of the module that is trained: the model's own, a copy of it, or a peft model around either.
@@ -78,10 +82,28 @@ class Losses:
         processes train).
         """
         forward = self.model.module if forward is None else forward
-        batch = self.rows.batch(self.model, index)
-        reads, targets = self.rows.reads(index, batch.ids.device)
+        here = self._observed(self.rows, index, number, forward)
+        task, penalties = self.objectives[0].task(here(self.states[0])), []
+        for objective, rows, state in zip(self.objectives, self.looks_at, self.states):
+            there = here
+            if isinstance(objective, OnPairs):
+                there = self._observed(rows, objective.rows_of(rows, number), number, forward)
+            penalties.append(objective.penalty(there(state)))
+        return Loss(task, sum(penalties), here({}).logits)
+
+    def _observed(
+        self, rows: Rows, index: list[int], number: int, forward: Callable
+    ) -> Callable[[dict[str, Tensor]], Step]:
+        """What a run over these rows shows, as a step for an objective's state."""
+        batch = rows.batch(self.model, index)
+        reads, targets = rows.reads(index, batch.ids.device)
         dropout, clean = _Randomness(batch.ids.device), {}
-        sites = {site.name: site for objective in self.objectives for site in objective.watches(self.model)}
+        sites = {
+            site.name: site
+            for objective, its in zip(self.objectives, self.looks_at)
+            if its is rows
+            for site in objective.watches(self.model)
+        }
         with watched(self.model.module, list(sites.values()), clean):
             logits = self._logits(forward, batch, reads)
 
@@ -89,10 +111,7 @@ class Losses:
             with dropout.replayed():
                 return self._logits(forward, batch, reads)
 
-        told = partial(Step, number, self.model, self.rows, index, batch, reads, targets, logits, clean, run)
-        steps = [told(state) for state in self.states]
-        task = self.objectives[0].task(steps[0])
-        return Loss(task, sum(each.penalty(step) for each, step in zip(self.objectives, steps)), logits)
+        return partial(Step, number, self.model, rows, index, batch, reads, targets, logits, clean, run)
 
     def _logits(self, forward: Callable, batch: Batch, reads: Reads) -> Tensor:
         """[read, token] in float32 at least."""

@@ -244,6 +244,15 @@ class Tokens:
     counterparts: list[list[int] | None]
     alignments: list[Alignment]
 
+    def of(self, rows: Sequence[int]) -> "Tokens":
+        """These rows alone, in this order."""
+        inputs, lengths, counterparts, alignments = (
+            [column[row] for row in rows]
+            for column in (self.inputs, self.text_lengths, self.counterparts, self.alignments)
+        )
+        probe = Probe(tuple(self.probe.examples[row] for row in rows))
+        return Tokens(probe, self.property, inputs, lengths, counterparts, alignments)
+
     def require_alignment(self) -> None:
         """Raise `ProbeError` with each row that cannot be aligned, and why."""
         bad = [(i, a.problem) for i, a in enumerate(self.alignments) if a.problem is not None]

@@ -236,12 +236,20 @@ def clean_values(model: Model, probe: Probe, property: Property) -> Float[np.nda
 
 
 def values_of_tokens(model: Model, tokens: Tokens, batch_size: int | None = None) -> Float[np.ndarray, " example"]:
-    """P of every example of a probe that is tokens already, in as many rows a pass as the plan or `batch_size` says."""
+    """P of every example of a probe that is tokens already, in as many rows a pass as the plan or `batch_size` says.
+
+    Rows of like length share a pass, since short ones are padded to the longest.
+    """
+    values = np.empty(len(tokens.inputs))
     with model.frozen(), torch.no_grad():
-        layout = Layout.of(model, tokens, "right")
-        plan = Plan.of(model, layout, batch_size)
-        clean, _ = within_memory(plan, partial(layout.clean, model))
-        return clean.double().cpu().numpy()
+        plan = Plan.of(model, Layout.of(model, tokens, "right"), batch_size)
+        order = sorted(range(len(values)), key=lambda row: len(tokens.inputs[row]))
+        rows = plan.batch_size
+        for part in (order[start : start + rows] for start in range(0, len(order), rows)):
+            layout = Layout.of(model, tokens.of(part), "right")
+            clean, plan = within_memory(plan, partial(layout.clean, model))
+            values[part] = clean.double().cpu().numpy()
+    return values
 
 
 def as_numpy(values: Tensor) -> np.ndarray:
