@@ -8,7 +8,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -54,12 +54,18 @@ class Trial:
         """Every sentence to rank on once, with its counterpart."""
         return icp.Probe(self.rank.examples[::2])
 
+    @cached_property
+    def unpaired(self) -> icp.Probe:
+        """The training rows without their counterparts."""
+        return icp.Probe(tuple(replace(example, counterpart=None) for example in self.train.probe.examples))
+
     def tune(
-        self, name: str, model: icp.Model | None = None, arguments: Mapping[str, Any] | None = None, **options: Any
-    ) -> icp.Model:
+        self, name: str, model: icp.Model | None = None, arguments: Mapping[str, Any] | None = None,
+        train: icp.Probe | None = None, **options: Any,
+    ) -> icp.Model:  # fmt: skip
         """A fine-tuned copy, of the base model unless another is given; the same call takes it from the folder."""
         return self.timed(name, lambda: icp.finetune(
-            self.base if model is None else model, self.train,
+            self.base if model is None else model, self.train if train is None else train,
             arguments=dict(self.arguments) | {"save_strategy": "no"} | dict(arguments or {}),
             folder=self.folder / name, seed=self.seed, progress=False, **options,
         ))  # fmt: skip
@@ -240,6 +246,46 @@ def random_reg(trial: Trial, units: int, weight: float) -> icp.Model:
     return trial.tune(f"random_reg-{units}-{weight}", invariance=icp.Invariance(trial.by_chance(units), weight))
 
 
+def by_masks(trial: Trial, units: int, weight: float) -> icp.Model:
+    """Mean masks in place of swaps: no pairs to train on."""
+    invariance = icp.Invariance(trial.chosen(units), weight, icp.Mask("mean"))
+    return trial.tune(f"by_masks-{units}-{weight}", invariance=invariance)
+
+
+def of_a_third(trial: Trial, third: int, weight: float) -> icp.Model:
+    """The 200 of largest indirect effect among the first, middle or last third of the blocks."""
+    depth = len(trial.base.blocks)
+    blocks = range(third * depth // 3, (third + 1) * depth // 3)
+    units = [unit for unit in trial.ranking.units if unit.layer in blocks][:200]
+    return trial.tune(f"of_a_third-{third}-{weight}", invariance=icp.Invariance(units, weight))
+
+
+def reg_on_pairs(trial: Trial, pairs: int, weight: float) -> icp.Model:
+    """Training rows without counterparts; 200 units are ranked and regularised on so many pairs of the rows to rank on.
+
+    They are ranked in the plainly fine-tuned model, as everywhere.
+    """
+    few, name = trial.pairs.take(pairs), f"reg_on_pairs-{pairs}-{weight}"
+    cue = trial.timed(f"cue-{pairs}", lambda: icp.measure(
+        trial.erm, few, trial.base.units("head", "neuron"), icp.Swap("counterpart"), method="linear", progress=False
+    ))  # fmt: skip
+    penalty = icp.Invariance(icp.indirect_effect(cue).units[:200], weight)
+    return trial.tune(name, train=trial.unpaired, invariance=icp.OnPairs(penalty, few, min(8, pairs)))
+
+
+def consistency_on_pairs(trial: Trial, pairs: int, weight: float) -> icp.Model:
+    """The same with label-preserving consistency."""
+    penalty = icp.OnPairs(baselines.Consistency(weight), trial.pairs.take(pairs), min(8, pairs))
+    return trial.tune(f"consistency_on_pairs-{pairs}-{weight}", train=trial.unpaired, objective=penalty)
+
+
+def consistency_on_more(trial: Trial, pairs: int, weight: float) -> icp.Model:
+    """Consistency on the training rows and on so many pairs of the rows to rank on, which `icp_reg` has seen too."""
+    more = icp.OnPairs(baselines.Consistency(weight), trial.pairs.take(pairs), min(8, pairs))
+    name = f"consistency_on_more-{pairs}-{weight}"
+    return trial.tune(name, objective=baselines.Consistency(weight), invariance=more)
+
+
 @dataclass(frozen=True)
 class Method:
     """How a model is made, and the values that each setting may take; the first of each where nothing is tuned."""
@@ -278,23 +324,36 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Curve:
-    """A method at several values of one setting, the others as given or as `METHODS` settled on."""
+    """A method at several values of one setting, the others as given, or the weight that `METHODS` settled on `of` one.
+
+    What `more` has is run when ablations are asked for.
+    """
 
     make: Callable[..., icp.Model]
     over: str
     values: tuple[int, ...]
-    others: Mapping[str, Any]
+    others: Mapping[str, Any] = field(default_factory=dict)
+    of: str = "icp_reg"
+    more: bool = False
+
+    def settings(self, value: int, settled: Mapping[str, Any]) -> dict[str, Any]:
+        return (dict(self.others) or {"weight": settled["weight"]}) | {self.over: value}
 
 
 CURVES = {
-    "chosen": Curve(icp_reg, "units", (10, 30, 100, 2000), {}),
-    "random": Curve(random_reg, "units", (30, 200, 2000), {}),
-    "reranked": Curve(reranked, "units", (30, 200), {}),
-    "redrawn": Curve(redrawn, "units", (30,), {}),
-    "regularised, all heads erased": Curve(all_erased, "units", (200,), {}),
+    "chosen": Curve(icp_reg, "units", (10, 30, 100, 2000)),
+    "random": Curve(random_reg, "units", (30, 200, 2000)),
+    "reranked": Curve(reranked, "units", (30, 200)),
+    "redrawn": Curve(redrawn, "units", (30,)),
+    "regularised, all heads erased": Curve(all_erased, "units", (200,)),
     "erased": Curve(erased, "heads", (3, 10, 30, 100, 270), {"pairs": 200}),
     "erased at random": Curve(erased_at_random, "heads", (30, 100), {"pairs": 200}),
     "erased by pairs": Curve(erased, "pairs", (10, 50), {"heads": 270}),
+    "consistency on more pairs": Curve(consistency_on_more, "pairs", (200,), of="consistency"),
+    "regularised on few pairs": Curve(reg_on_pairs, "pairs", (10, 50), more=True),
+    "consistency on few pairs": Curve(consistency_on_pairs, "pairs", (10, 50), of="consistency", more=True),
+    "by mean masks": Curve(by_masks, "units", (200,), more=True),
+    "units of a third of the blocks": Curve(of_a_third, "third", (0, 1, 2), more=True),
 }
 
 

@@ -121,7 +121,7 @@ def chosen(method: str, rounds: list[dict], protocol: Protocol) -> dict[str, Any
     return settings[int(np.argmax(scores))]
 
 
-def jobs(names: Sequence[str], protocol: Protocol, rounds: list[dict]) -> Iterator[list[Job]]:
+def jobs(names: Sequence[str], protocol: Protocol, rounds: list[dict], ablations: bool = False) -> Iterator[list[Job]]:
     """What is to be run of these methods, one list after the other, since each needs what the ones before found."""
     yield [Job("test", "erm", seed, {}) for seed in protocol.seeds]
     grids = {name: METHODS[name].settings for name in names}
@@ -137,11 +137,12 @@ def jobs(names: Sequence[str], protocol: Protocol, rounds: list[dict]) -> Iterat
     settled = {name: chosen(name, rounds, protocol) for name in names}
     for some in (first, rest):
         yield [Job("test", name, seed, settled[name]) for name in some for seed in protocol.seeds]
-    if protocol.curves and "icp_reg" in names:
-        weight = {"weight": settled["icp_reg"]["weight"]}
+    for more in (False, True) if ablations else (False,):
+        some = {name: curve for name, curve in CURVES.items() if curve.more == more and curve.of in names}
         yield [
-            Job("curve", name, seed, (dict(curve.others) or weight) | {curve.over: value})
-            for name, curve in CURVES.items()
+            Job("curve", name, seed, curve.settings(value, settled[curve.of]))
+            for name, curve in some.items()
+            if protocol.curves and "icp_reg" in names
             for value in curve.values
             for seed in protocol.seeds
         ]
@@ -209,16 +210,14 @@ def over_seeds(sums: np.ndarray, name: str, of: Callable[[np.ndarray], np.ndarra
 
 
 def table(found: Mapping[str, Any]) -> str:
-    lines = [f"{'method':<24}{'aligned':>22}{'inverted':>22}{'worst group':>22}{'unchanged':>11}{'seconds':>9}"]
-    for name, row in sorted(found["methods"].items(), key=lambda item: -item[1]["worst_group"]):
+    rows = sorted(found["methods"].items(), key=lambda item: -item[1]["worst_group"])
+    rows += [(f"{name} {size}", row) for name, sizes in found["curve"].items() for size, row in sizes.items()]
+    wide = max(len(name) for name, _ in rows) + 2
+    lines = [f"{'method':<{wide}}{'aligned':>22}{'inverted':>22}{'worst group':>22}{'unchanged':>11}{'seconds':>9}"]
+    for name, row in rows:
         cells = [_with_ends(row[what], row[f"{what}_ci"]) for what in ("aligned", "inverted", "worst_group")]
-        lines.append(
-            f"{name:<24}" + "".join(f"{c:>22}" for c in cells) + f"{row['unchanged']:>11.1f}{row['seconds']:>9.0f}"
-        )
-    for name, sizes in found["curve"].items():
-        for size, row in sizes.items():
-            cells = [_with_ends(row[what], row[f"{what}_ci"]) for what in ("aligned", "inverted", "worst_group")]
-            lines.append(f"{name + ' ' + size:<24}" + "".join(f"{cell:>22}" for cell in cells))
+        told = "".join(f"{cell:>22}" for cell in cells)
+        lines.append(f"{name:<{wide}}{told}{row['unchanged']:>11.1f}{row['seconds']:>9.0f}")
     return "\n".join(lines)
 
 
@@ -232,6 +231,7 @@ def main(
     workers: Annotated[int, typer.Option(help="Runs made at once, one thread each.")] = 2,
     cue: Annotated[str, typer.Option(help=f"One of {', '.join(planted_cue.CUES)}.")] = "name",
     agree: Annotated[float, typer.Option(help="How often the cue goes with the label in training.")] = 0.95,
+    ablations: Annotated[bool, typer.Option(help="Few pairs, masks, and units of some blocks as well.")] = False,
     only: Annotated[list[str], typer.Option(help="A method to run; all where none is named.")] = [],  # noqa: B006
 ):
     protocol = Protocol(**(QUICK if quick else {}), cue=cue, agree=agree)
@@ -243,7 +243,7 @@ def main(
     folder = json_path.with_name(json_path.stem + "-runs")
     rounds = Rounds(json_path, about, summary)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for some in jobs(only or list(METHODS), protocol, rounds.finished):
+        for some in jobs(only or list(METHODS), protocol, rounds.finished, ablations):
             waiting = rounds.missing([job.key for job in some])
             running = {pool.submit(run, Job(**key), protocol, folder): key for key in waiting}
             failed = []

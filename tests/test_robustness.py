@@ -127,13 +127,18 @@ def test_a_study_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert low < 75 < high
     assert {"aligned_ci", "worst_group_ci", "worst_group_seeds"} <= set(told)
     assert found["differences"]["icp_reg - erm"]["seeds"] == [0, 1, 2]
-    assert set(found["curve"]) == set(mitigations.CURVES) and "2000" in found["curve"]["chosen"]
+    curves = mitigations.CURVES
+    assert set(found["curve"]) == {name for name, curve in curves.items() if not curve.more}
+    assert "2000" in found["curve"]["chosen"]
+    assert {job.settings["weight"] for job in fake.made if job.method == "consistency on more pairs"} == {3.0}
     assert found["commits"] == ["abc"]
     assert "plotly" in path.with_suffix(".html").read_text()
     assert "icp_reg" in capsys.readouterr().out
     made = len(fake.made)
     robustness.main(path, workers=1)
     assert len(fake.made) == made
+    robustness.main(path, workers=1, ablations=True)
+    assert set(json.loads(path.read_text())["curve"]) == set(curves)
 
 
 def test_a_run_that_fails_leaves_the_others(tmp_path, monkeypatch):
@@ -163,19 +168,36 @@ def test_every_method_of_the_issue_is_in_the_table():
     assert set(names.split()) <= set(robustness.METHODS)
 
 
-@pytest.mark.parametrize("name", [name for name in robustness.METHODS if name != "base"])
-def test_every_method_makes_a_model(name, tmp_path, monkeypatch):
-    """On a tiny model with few words, two rows a group; the settings are those that are tried first."""
+@pytest.fixture
+def trial(tmp_path, monkeypatch):
+    """On a tiny model with few words, two rows a group."""
     monkeypatch.setattr(planted_cue, "ANSWERS", (" she", " he"))
     monkeypatch.setattr(planted_cue, "CUES", {"name": ("The{} said that {}", (" nurse", " doctor"))})
     sentences = [
         (f"the {word} {verb}", label) for word in ("nurse", "doctor") for verb, label in (("ran", 0), ("slept", 1))
     ]
     splits = planted_cue.Splits(sentences * 2, sentences, sentences, sentences)
-    base = BY_NAME["llama"].model()
-    trial = mitigations.Trial(
-        base, splits, 0, 0.75, "name", {"num_train_epochs": 1, "per_device_train_batch_size": 4}, tmp_path
-    )
+    arguments = {"num_train_epochs": 1, "per_device_train_batch_size": 4}
+    return mitigations.Trial(BY_NAME["llama"].model(), splits, 0, 0.75, "name", arguments, tmp_path)
+
+
+def changed(model, base):
+    before, after = base.module.state_dict(), model.module.state_dict()
+    return {key for key, value in after.items() if key not in before or not value.equal(before[key])}
+
+
+@pytest.mark.parametrize("name", mitigations.CURVES)
+def test_every_curve_makes_models(name, trial):
+    curve = mitigations.CURVES[name]
+    few = {"units": 4, "heads": 3, "pairs": 3, "third": 1}
+    settings = curve.settings(curve.values[0], {"weight": 3.0})
+    model = curve.make(trial, **{key: few.get(key, value) for key, value in settings.items()})
+    assert changed(model, trial.base)
+
+
+@pytest.mark.parametrize("name", [name for name in robustness.METHODS if name != "base"])
+def test_every_method_makes_a_model(name, trial, tmp_path):
+    """The settings are those that are tried first."""
     method = mitigations.METHODS[name]
     settings = method.settings[0]
     few = {"units": 4, "heads": 3, "cut": ["directions", 3]}
@@ -188,8 +210,4 @@ def test_every_method_makes_a_model(name, tmp_path, monkeypatch):
     chosen, drawn = trial.chosen(12), trial.by_chance(12)
     assert sorted(unit.kind for unit in chosen) == sorted(unit.kind for unit in drawn)
     assert set(chosen) != set(drawn)
-    before = base.module.state_dict()
-    changed = {
-        key for key, value in model.module.state_dict().items() if key not in before or not value.equal(before[key])
-    }
-    assert changed and isinstance(model, icp.Model)
+    assert changed(model, trial.base)
