@@ -22,7 +22,7 @@ from icp.presets import preset_of
 from icp.probes import Probe
 from icp.runs import Run, provenance
 from icp.step import Objective
-from icp.weights import copied
+from icp.weights import copied, without_name
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -58,8 +58,9 @@ def finetune(
     `lora` is a `peft.LoraConfig` (default: rank 8, alpha 16, every linear layer of the blocks); `arguments` are those
     of `transformers.TrainingArguments`; `preset` names defaults for both by the model's size (`icp.PRESETS`). With
     `folder`, checkpoints are kept there, the same call resumes from the last, and the adapters end up in
-    `folder/adapter`. Start a script by `accelerate launch` to train on several GPUs: each process returns the same
-    model, and the first one writes.
+    `folder/adapter` (of a model that was cut or merged in memory they name no base, until `Tuning.save_pretrained` is
+    told one). Start a script by `accelerate launch` to train on several GPUs: each process returns the same model, and
+    the first one writes.
 
     Raises `ProbeError` naming the row that cannot be trained on, `ModelError` for a model that is not a plain
     `transformers` one, `ArtefactError` for a folder of another run, `NotFiniteError` where the loss is not finite.
@@ -80,6 +81,7 @@ def finetune(
             output_dir=str(place), seed=seed, disable_tqdm=True, use_cpu=model.device.type == "cpu", **options
         )
         adapters = adapted(copied(model.module), config)
+        config = adapters.active_peft_config
         if folder is None:
             history = _trained(losses, adapters, asked, progress)
         else:
@@ -92,7 +94,7 @@ def finetune(
                     if asked.process_index == 0:
                         run.finish(Tuning(config, weights_of(adapters), history))
         tuning = Tuning(config, weights_of(adapters), history)
-        found = replace(model, module=adapters.merge_and_unload().eval(), tuning=tuning)
+        found = replace(model, module=without_name(adapters.merge_and_unload().eval()), tuning=tuning)
     require_pruned(found)
     return found
 

@@ -11,6 +11,7 @@ from icp.model import Model
 from icp.selection import Choice, Selection, constants, erased
 from icp.sweep.joint import require_disjoint
 from icp.units import Unit
+from icp.weights import without_name
 
 
 def prune(model: Model, selection: Selection, *, weights: str = "same") -> Model:
@@ -39,6 +40,8 @@ def prune(model: Model, selection: Selection, *, weights: str = "same") -> Model
                 "mask it with hooks, or cut the neurons and heads that write it"
             )
     pruned = model.copy()
+    if pruned.kind == "transformers":
+        without_name(pruned.module)
     by_site: dict[str, list[Choice]] = {}
     for choice in cuts:
         by_site.setdefault(choice.unit.site, []).append(choice)

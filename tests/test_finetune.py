@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from helpers import BY_NAME, CASES, EQUAL_PAIRS, bridged, make_tokenizer
-from peft import LoraConfig, PeftModel
+from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 import icp
+import icp.baselines
 from icp.finetune import seeded
 from icp.step import Objective
 
@@ -91,13 +92,73 @@ def test_the_same_seed_gives_the_same_bits_and_draws_nothing_from_the_caller():
 def test_adapters_and_merged_model_load_in_peft_and_transformers(name, tmp_path):
     model = BY_NAME[name].model(torch.float32)
     tuned = icp.finetune(model, rows(), **QUIET)
-    tuned.tuning.save_pretrained(tmp_path / "adapter")
+    model.save_pretrained(tmp_path / "base")
+    tuned.tuning.save_pretrained(tmp_path / "adapter", base=tmp_path / "base")
     tuned.save_pretrained(tmp_path / "merged")
-    unmerged = PeftModel.from_pretrained(BY_NAME[name].module(torch.float32), tmp_path / "adapter").eval()
+    unmerged = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter").eval()
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     assert torch.allclose(logits(unmerged), logits(tuned.module), atol=1e-4)
     assert torch.equal(logits(merged), logits(tuned.module))
     assert not torch.allclose(logits(merged), logits(model.module), atol=1e-2)
+
+
+def changed_in_memory(model, how):
+    """The model that was loaded from a folder, changed in one of the ways in which its weights are no longer there."""
+    match how:
+        case "cut":
+            return icp.prune(model, icp.Selection.of(model, model.units("neuron")[3:9]))
+        case "tuned":
+            return icp.finetune(model, rows(), **QUIET)
+        case "merged":
+            adapters = get_peft_model(model.copy().module, LoraConfig(init_lora_weights=False, task_type="CAUSAL_LM"))
+            return icp.load(adapters, model.tokenizer)
+        case "last layer":
+            return icp.baselines.last_layer_retraining(icp.finetune(model, rows(), **QUIET), crossed())
+    return None
+
+
+def crossed():
+    """Rows of every label with every group."""
+    pairs = [icp.Example(e.text, answers=ANSWERS, label=label, group=group)
+             for e, label, group in zip(rows(4).examples, (0, 0, 1, 1), "abab")]  # fmt: skip
+    return icp.Probe(tuple(pairs))
+
+
+@pytest.mark.parametrize("how", ("cut", "tuned", "merged", "last layer"))
+def test_adapters_never_name_a_base_that_is_not_theirs(how, tmp_path):
+    BY_NAME["llama"].model(torch.float32).save_pretrained(tmp_path / "hub")
+    model = icp.load(tmp_path / "hub")
+    plain = icp.finetune(model, rows(), **QUIET)
+    plain.tuning.save_pretrained(tmp_path / "plain")
+    loaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "plain").eval()
+    assert torch.allclose(logits(loaded), logits(plain.module), atol=1e-4), "unchanged, it is known where it is from"
+    changed = changed_in_memory(model, how)
+    assert changed.name == model.name
+    tuned = icp.finetune(changed, rows(), folder=tmp_path / "run", **QUIET)
+    assert json.loads((tmp_path / "run/adapter/adapter_config.json").read_text())["base_model_name_or_path"] is None
+    with pytest.raises(icp.ModelError, match=r"cut, merged or made in memory, .* give the folder as base="):
+        tuned.tuning.save_pretrained(tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
+    changed.save_pretrained(tmp_path / "base")
+    tuned.tuning.save_pretrained(tmp_path / "adapter", base=tmp_path / "base")
+    loaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter").eval()
+    assert torch.allclose(logits(loaded), logits(tuned.module), atol=1e-4)
+    wrong = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "hub"), tmp_path / "adapter")
+    assert not torch.allclose(logits(wrong.eval()), logits(tuned.module), atol=1e-2)
+
+
+def test_the_last_layer_of_a_tuned_model_is_in_no_adapters():
+    model = BY_NAME["llama"].model(torch.float32)
+    tuned = icp.finetune(model, rows(), **QUIET)
+    assert icp.baselines.last_layer_retraining(tuned, crossed()).tuning is None
+
+
+def test_one_lora_config_serves_two_models():
+    lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    for name in ("llama", "gpt_neox"):
+        tuned = icp.finetune(BY_NAME[name].model(torch.float32), rows(), lora=lora, **QUIET)
+        assert tuned.tuning.config.target_modules != "all-linear"
+    assert lora.target_modules == "all-linear"
 
 
 @pytest.mark.parametrize("how", ("prune", "mean"))
