@@ -132,24 +132,33 @@ def prune(
     model: ModelArgument,
     run: FolderArgument,
     max_damage: Annotated[float, typer.Option(help="The rise of each loss, in nats, at most.")] = 0.02,
-    alone: Annotated[float, typer.Option(help="The share of it that one unit may spend by itself.")] = 0.5,
+    intervention: Annotated[
+        str, typer.Option(help="mask:mean, mask:zero, scale:ALPHA, or erase:RANK, so many directions of each head.")
+    ] = "mask:mean",
+    alone: Annotated[
+        float, typer.Option(help="The share of it that one unit may spend by itself, under the mean mask.")
+    ] = 0.5,
     out: Annotated[Path | None, typer.Option(help="Where the checkpoint goes; default: pruned/ in the run.")] = None,
     quiet: Quiet = False,
 ):
     """Measure nested sets jointly on the selecting split, choose one, and save the cut model."""
     import icp
     from icp import steps
+    from icp.interventions import intervention_of
     from icp.probes import Probe
 
+    what = intervention_of(intervention)
     select = Probe.load(run / "select.jsonl")
     watched = {
         path.stem.removeprefix("cost-").removesuffix("-select"): path for path in run.glob("cost-*-select.jsonl")
     }
     losses = {name: (probe := Probe.load(path), steps.loss_of(probe)) for name, path in sorted(watched.items())}
     loaded = icp.load(model)
-    selection = steps.cut(loaded, select, losses, run, max_damage=max_damage, alone=alone, progress=not quiet)
+    options = dict(max_damage=max_damage, intervention=what, alone=alone, progress=not quiet)
+    selection = steps.cut(loaded, select, losses, run, **options)
     folder = icp.prune(loaded, selection).save_pretrained(out or run / "pruned")
-    typer.echo(f"cut {len(selection)} units: {', '.join(map(str, selection.units))}\npruned model: {folder}")
+    typer.echo(f"cut {len(selection)} units ({what.label}): {', '.join(map(str, selection.units))}")
+    typer.echo(f"pruned model: {folder}")
 
 
 app.command()(finetune)

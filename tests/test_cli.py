@@ -80,6 +80,24 @@ def test_a_run_from_scores_to_report(run, folder):
     assert status == 0 and "A title of my own" in page and str(selection.units[0]) in page
 
 
+@pytest.mark.parametrize("what", ("erase:2", "mask:zero"))
+def test_it_says_what_is_done_to_the_units_that_are_cut(run, folder, what):
+    score(run, folder, "--kinds", "head", "--max-damage", 50)
+    call = ("prune", folder / "model", folder / "run", "--max-damage", 50, "--quiet", "--intervention")
+    for wrong, says in (("swap:counterpart", "cannot be written into weights"), ("erase:0", "cannot read the interv")):
+        status, _, said = run(*call, wrong)
+        assert status == 1 and says in said and not (folder / "run" / "pruned").exists()
+    status, printed, _ = run(*call, what)
+    selection = icp.Selection.load(folder / "run" / "selection.safetensors")
+    assert status == 0 and f"cut {len(selection)} units ({what}): " in printed
+    assert selection.role({"erase:2": "erase", "mask:zero": "prune"}[what]) == selection.units
+    assert not any(choice.shift for choice in selection.choices) or what == "erase:2"
+    assert icp.load(folder / "run" / "pruned").selection.choices == selection.choices
+    assert run("report", folder / "run")[0] == 0
+    role = {"erase:2": "erase 2 directions", "mask:zero": "prune (zero)"}[what]
+    assert role in (folder / "run" / "report.html").read_text()
+
+
 def test_scoring_again_resumes_and_gives_the_same_ranking(run, folder):
     assert score(run, folder)[1] == score(run, folder)[1]
 
