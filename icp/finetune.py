@@ -75,7 +75,8 @@ def finetune(
     config = default_lora(model, **start.lora) if lora is None else lora
     saves = {"save_strategy": "no"} if folder is None else {}
     options = ARGUMENTS | saves | dict(start.arguments) | dict(arguments or {})
-    _require_arguments(options)
+    _require_arguments(options, folder)
+    losses.require_batch(options["per_device_train_batch_size"])
     with seeded(seed), TemporaryDirectory() if folder is None else nullcontext(folder) as place:
         asked = TrainingArguments(
             output_dir=str(place), seed=seed, disable_tqdm=True, use_cpu=model.device.type == "cpu", **options
@@ -99,7 +100,7 @@ def finetune(
     return found
 
 
-def _require_arguments(options: Mapping[str, Any]) -> None:
+def _require_arguments(options: Mapping[str, Any], folder: "str | Path | None") -> None:
     """Raise `IcpError` for a training argument that there is not, is given another way, or would do nothing."""
     from transformers import TrainingArguments
 
@@ -115,6 +116,8 @@ def _require_arguments(options: Mapping[str, Any]) -> None:
             )
     if options.get("label_smoothing_factor"):
         raise IcpError("label_smoothing_factor is not heeded: the loss is that of icp's objectives; leave it out")
+    if folder is None and options["save_strategy"] != "no":
+        raise IcpError(f"save_strategy={options['save_strategy']!r} without a folder keeps nothing: give folder= too")
     if not options["learning_rate"] >= 0:
         raise IcpError(f"learning_rate={options['learning_rate']} has to be at least 0")
     if options.get("max_steps", -1) <= 0 and not options["num_train_epochs"] > 0:

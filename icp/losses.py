@@ -63,6 +63,11 @@ class Losses:
         rows = Rows.of(model, train)
         return cls(model, rows, some, tuple(objective.begin(model, rows) for objective in some))
 
+    def require_batch(self, size: int) -> None:
+        """Raise `IcpError` where an objective cannot be minimised on batches of so many rows."""
+        for objective in self.objectives:
+            objective.require_batch(self.rows, size)
+
     def on(self, module: nn.Module) -> "Losses":
         """The same of the module that is trained: the model's own, a copy of it, or a peft model around either.
 

@@ -18,6 +18,12 @@ from icp.rows import Rows
 STATE = "icp_objective.safetensors"
 
 
+def last_checkpoint(folder: "str | Path") -> Path | None:
+    """The last whole checkpoint in a folder: one counts as whole once it holds `STATE`."""
+    whole = [path.parent for path in Path(folder).glob(f"checkpoint-*/{STATE}")]
+    return max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+
+
 class ObjectiveMixin:
     """Mix it into a `transformers.Trainer`, or a subclass of your own, in front:
 
@@ -45,6 +51,7 @@ class ObjectiveMixin:
             raise IcpError("no training arguments were given: pass args=TrainingArguments(...)")
         if arguments.n_gpu > 1:
             arguments._n_gpu = 1
+        losses.require_batch(arguments.per_device_train_batch_size)
         super().__init__(*given, **options)
         self.model_accepts_loss_kwargs = False  # losses are means over a batch
         self.own_loss, self.losses = own_loss, losses.on(self.model)
@@ -76,11 +83,17 @@ class ObjectiveMixin:
         if not torch.isfinite(loss):
             raise NotFiniteError(
                 f"the loss is {loss.item()} at step {step + 1} (task {task.item()}, penalty {penalty.item()}): lower "
-                f"the learning rate; what was saved before is in {self.args.output_dir}"
+                f"the learning rate; {self._left}"
             )
         self._agree()
         self.parts.append((task.detach() / share, penalty.detach() / share))
         return (loss, outputs) if return_outputs else loss
+
+    @property
+    def _left(self) -> str:
+        """What is left of a training that stops."""
+        last = last_checkpoint(self.args.output_dir)
+        return "no checkpoint was saved before" if last is None else f"the last checkpoint is {last}"
 
     def _agree(self) -> None:
         """Average what objectives keep over the processes, each of which has seen other rows; what they count stays."""

@@ -309,6 +309,29 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_checkpoint(tmp_path
     assert not (tmp_path / "adapter").exists()
 
 
+def test_it_says_what_is_left_where_the_loss_is_not_finite(tmp_path):
+    model = BY_NAME["llama"].model(torch.float32)
+    with pytest.raises(icp.NotFiniteError, match=r"learning rate; no checkpoint was saved before$"):
+        icp.finetune(model, rows(), objective=Diverging(), **QUIET)
+    with pytest.raises(icp.NotFiniteError, match=f"the last checkpoint is {tmp_path / 'checkpoint-3'}$"):
+        icp.finetune(model, rows(), objective=Diverging(), folder=tmp_path, **QUIET)
+    with pytest.raises(icp.IcpError, match="save_strategy='steps' without a folder keeps nothing: give folder= too"):
+        icp.finetune(model, rows(), arguments={"save_strategy": "steps"}, progress=False)
+
+
+def test_a_comparison_of_the_rows_of_a_batch_needs_two(tmp_path):
+    model = BY_NAME["llama"].model(torch.float32)
+    alone = FAST | {"per_device_train_batch_size": 1, "max_steps": 1}
+    compared = icp.Invariance(model.units("head"), divergence="contrastive", interventions=icp.Mask("zero"))
+    call = {"invariance": compared, "progress": False}
+    with pytest.raises(icp.IcpError, match="per_device_train_batch_size=1 there is nothing to compare: give at least"):
+        icp.finetune(model, rows(), arguments=alone, folder=tmp_path / "run", **call)
+    assert not (tmp_path / "run").exists()
+    pairs = icp.finetune(model, rows(), arguments=alone | {"per_device_train_batch_size": 2}, **call)
+    tokens = icp.finetune(model, completions(), arguments=alone, **call)
+    assert all(tuned.tuning.history[0]["penalty"] > 0 for tuned in (pairs, tokens)), "of a completion there are three"
+
+
 def changed(**change):
     examples = list(rows().examples)
     examples[3] = dataclasses.replace(examples[3], **change)

@@ -219,6 +219,12 @@ def test_a_batch_without_rows_is_refused(model, tmp_path):
         trained(model, tmp_path, MineLast, own_loss=True, train_dataset=examples, data_collator=collate)
 
 
+def test_a_batch_that_an_objective_cannot_compare_is_refused(model, tmp_path):
+    losses = icp.Losses.of(model, rows(), icp.Invariance(model.units("head"), divergence="contrastive"))
+    with pytest.raises(icp.IcpError, match="there is nothing to compare"):
+        Mine(losses=losses, model=model.copy().module, args=asked(tmp_path, per_device_train_batch_size=1))
+
+
 @dataclasses.dataclass(frozen=True)
 class Counting(Objective):
     """Counts its steps in what it keeps."""
