@@ -116,6 +116,12 @@ def _require_arguments(options: Mapping[str, Any], folder: "str | Path | None") 
             )
     if options.get("label_smoothing_factor"):
         raise IcpError("label_smoothing_factor is not heeded: the loss is that of icp's objectives; leave it out")
+    for name in ("eval_strategy", "eval_on_start", "load_best_model_at_end"):
+        if options.get(name, "no") not in ("no", False):
+            raise IcpError(
+                f"{name}={options[name]!r}: there are no rows to evaluate on while training; leave it out, and use "
+                "icp.evaluate afterwards"
+            )
     if folder is None and options["save_strategy"] != "no":
         raise IcpError(f"save_strategy={options['save_strategy']!r} without a folder keeps nothing: give folder= too")
     if not options["learning_rate"] >= 0:

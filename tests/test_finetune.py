@@ -284,6 +284,8 @@ def test_plain_fine_tuning_is_resumed_by_another_process(tmp_path):
         ({"output_dir": "x"}, "say it by folder"),
         ({"learning_rte": 1e-3}, "there is no training argument 'learning_rte': did you mean learning_rate"),
         ({"label_smoothing_factor": 0.5}, "label_smoothing_factor is not heeded"),
+        ({"eval_strategy": "epoch"}, "eval_strategy='epoch': there are no rows to evaluate on while training"),
+        ({"load_best_model_at_end": True}, "load_best_model_at_end=True: there are no rows"),
         ({"learning_rate": -1.0}, r"learning_rate=-1\.0 has to be at least 0"),
         ({"num_train_epochs": 0}, "num_train_epochs=0 trains nothing"),
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size=0 has to be at least 1"),
