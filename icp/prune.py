@@ -7,6 +7,7 @@ from torch import nn
 
 from icp.errors import PruneError
 from icp.families import BiasSwitch, Projection, outgoing, unwrap
+from icp.interventions import affine
 from icp.model import Model
 from icp.selection import Choice, Selection, constants, erased
 from icp.sweep.joint import require_disjoint
@@ -105,7 +106,7 @@ def _cut_embedding(model: Model, choices: list[Choice]) -> None:
         if model.kind == "transformers":
             model.config.tie_word_embeddings = False
     columns, alpha, shift = constants(model, choices)
-    weight[:, columns] = torch.where(alpha == 0, shift, weight[:, columns] * alpha + shift)
+    weight[:, columns] = affine(weight[:, columns], alpha, shift)
 
 
 def _joined(before: Selection | None, selection: Selection) -> tuple[Choice, ...]:
