@@ -121,8 +121,10 @@ class FlippingPairs(Pairs):
 
 def read_rows(path: "str | Path") -> Probe | Pairs:
     """Pairs of either kind where the file says that it holds such, else the probe that it holds as JSON lines."""
-    path = Path(path)
-    start = path.read_bytes()[:200] if path.is_file() else b""
+    path, start = Path(path), b""
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(200)
     return Pairs.load(path) if re.match(rb'\s*\{\s*"format"\s*:\s*"icp-pairs"', start) else Probe.load(path)
 
 
