@@ -20,7 +20,7 @@ from icp.effects import Effects
 from icp.errors import ArtefactError, IcpError
 from icp.evaluation import Evaluation
 from icp.frontier import Frontier
-from icp.interventions import Mask, Scale, Swap
+from icp.interventions import Erase, Intervention, Mask, Scale, Swap
 from icp.model import Model
 from icp.nested_sets import frontier
 from icp.probes import Probe
@@ -32,6 +32,7 @@ from icp.sweep.co_ablation import CoAblation
 from icp.sweep.measure import measure
 
 Costs = Mapping[str, tuple[Probe, Property]]
+MEAN = Mask("mean")
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
@@ -101,17 +102,19 @@ def cut(
     folder: "str | Path",
     *,
     max_damage: float | Mapping[str, float],
+    intervention: Intervention = MEAN,
     watched: Costs | None = None,
     alone: float = 0.5,
     largest: int = 32,
     progress: bool = True,
 ) -> Selection:
-    """Grow a set from a scored folder's `largest` best units within the budgets, measured jointly under the mean mask.
+    """Grow a set from a scored folder's `largest` best units within the budgets, measured jointly as it will be cut.
 
     `probe` and `costs` must hold rows that the ranking has not seen. `max_damage` is in the unit of each loss; a unit
-    that spends more than the share `alone` of a budget by itself is left out. `watched` are further losses that the
-    set has to keep, by which single units were not scored. The means are taken over all of the inputs of `probe` and
-    `costs` together (`reference_of`).
+    that spends more than the share `alone` of a budget by itself, under the mean mask that it was scored by, is left
+    out. `watched` are further losses that the set has to keep, by which single units were not scored. The means of a
+    mask are taken over all of the inputs of `probe` and `costs` together (`reference_of`). `Erase(rank)` takes
+    directions out of the best heads, fitted on `probe`; other units have one value, of which it would leave nothing.
     """
     folder = Path(folder)
     watched = watched or {}
@@ -121,16 +124,28 @@ def cut(
         raise IcpError(f"max_damage={max_damage} beside watched losses: give one budget a loss, by name")
     every = {**costs, **watched}
     budgets = budgets_of(max_damage, every)
-    ranking = ranked(folder, list(costs), {name: alone * budgets[name] for name in costs}).head(largest)
+    ranking = ranked(folder, list(costs), {name: alone * budgets[name] for name in costs})
+    erases = isinstance(intervention, Erase)
+    ranking = (_heads(ranking) if erases else ranking).head(largest)
     _require_unseen("pair", probe, Effects.load(folder / "estimates.zarr"))
     for name, (inputs, _) in costs.items():
         _require_unseen(f"input of the cost {name!r}", inputs, Effects.load(folder / f"cost-{name}.zarr"))
-    together = dict(costs=every, reference=reference_of(probe, costs), progress=progress)
-    measured = frontier(model, probe, ranking, Mask("mean"), max_damage=budgets, **together)
+    together = dict(costs=every, reference=probe if erases else reference_of(probe, costs), progress=progress)
+    measured = frontier(model, probe, ranking, intervention, max_damage=budgets, **together)
     selection = measured.select(max_damage=budgets)
     measured.save(folder / "frontier.safetensors")
     selection.save(folder / "selection.safetensors")
     return selection
+
+
+def _heads(ranking: Scores) -> Scores:
+    heads = [unit.kind == "head" for unit in ranking.units]
+    if not any(heads):
+        raise IcpError(
+            f"none of the {len(heads)} units within the budget is a head, and directions are erased from heads: score "
+            "heads too (kinds), or allow more damage"
+        )
+    return Scores(ranking.table[heads], ranking.by)
 
 
 def _require_unseen(what: str, probe: Probe, ranked_on: Effects) -> None:

@@ -136,6 +136,33 @@ def test_a_watched_loss_limits_the_set_and_not_the_single_units(model, scored):
         steps.cut(model, SELECTING, costs, scored[0], max_damage={"task": 1.0, "neutral": 1.0}, watched=wrong, **QUIET)
 
 
+def test_directions_are_erased_from_the_best_heads(model, scored):
+    folder, costs = scored[0], costs_of(SELECTING, OTHERS)
+    selection = steps.cut(
+        model, SELECTING, costs, folder, max_damage=99.0, largest=3, intervention=icp.Erase(2), **QUIET
+    )
+    best = [unit for unit in steps.ranked(folder, ["task", "neutral"], 99.0).units if unit.kind == "head"][:3]
+    frontier = icp.Frontier.load(folder / "frontier.safetensors")
+    passed_over = frontier.origin["passed_over"]
+    assert [choice.unit for choice in frontier.choices] == [unit for unit in best if str(unit) not in passed_over]
+    assert len(frontier.choices) + len(passed_over) == 3
+    by_hand = icp.erasure(model, [choice.unit for choice in frontier.choices], SELECTING, rank=2)
+    assert frontier.choices == by_hand.choices and frontier.origin["intervention"] == "erase:2"
+    assert icp.Selection.load(folder / "selection.safetensors") == selection and selection.role("erase")
+    before, after = (np.abs(frontier.gap[size]).mean() for size in (0, len(selection)))
+    cut = icp.evaluate(icp.prune(model, selection), SELECTING, ["gap"]).values
+    assert next(iter(cut.values()))["gap"].mean() == pytest.approx(after, abs=1e-6) and after < before
+
+
+def test_directions_cannot_be_erased_where_no_head_was_ranked(model, tmp_path):
+    probe, few = make_probe(), dict(candidates=5, pairs=2, inputs=3, max_damage=9.0, dosed=1)
+    steps.score(model, probe, costs_of(probe), tmp_path, kinds=("neuron",), **few, **QUIET)
+    with pytest.raises(icp.IcpError, match=r"none of the 5 units within the budget is a head, .* score heads too"):
+        steps.cut(model, SELECTING, costs_of(SELECTING, OTHERS), tmp_path, max_damage=99.0, intervention=icp.Erase(),
+                  **QUIET)  # fmt: skip
+    assert not (tmp_path / "frontier.safetensors").exists()
+
+
 def test_the_reference_holds_the_pairs_and_every_costs_inputs():
     probe = make_probe()
     reference = steps.reference_of(probe, {"a": (TEXTS, icp.NextTokenLoss()), "b": (SELECTING, icp.TaskLoss())})
