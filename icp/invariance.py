@@ -144,8 +144,9 @@ class Invariance(Objective):
     def require_batch(self, rows, size):
         if self.divergence == "contrastive" and size == 1 and any(len(reads) == 1 for reads in rows.of_row):
             raise IcpError(
-                "divergence='contrastive' compares the rows of a batch with each other, and with "
-                "per_device_train_batch_size=1 there is nothing to compare: give at least 2, or use kl, js or cosine"
+                "divergence='contrastive' compares the rows of a batch with each other, and with one row "
+                "(per_device_train_batch_size, or per_step of OnPairs) there is nothing to compare: give at least 2, "
+                "or use kl, js or cosine"
             )
 
     def watches(self, model):

@@ -69,8 +69,8 @@ class Losses:
 
     def require_batch(self, size: int) -> None:
         """Raise `IcpError` where an objective cannot be minimised on batches of so many rows."""
-        for objective in self.objectives:
-            objective.require_batch(self.rows, size)
+        for objective, rows in zip(self.objectives, self.looks_at):
+            objective.require_batch(rows, size)
 
     def on(self, module: nn.Module) -> "Losses":
         """The same of the module that is trained: the model's own, a copy of it, or a peft model around either.
