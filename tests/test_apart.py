@@ -86,5 +86,5 @@ def test_what_is_no_penalty_on_pairs_is_refused(model):
     with pytest.raises(icp.ProbeError, match="label-preserving"):
         icp.Losses.of(model, ROWS, icp.OnPairs(baselines.Consistency(), flipping, per_step=2))
     contrast = icp.OnPairs(icp.Invariance(UNITS, divergence="contrastive"), PAIRS, per_step=1)
-    with pytest.raises(icp.IcpError, match="with one row .* there is nothing to compare"):
+    with pytest.raises(icp.IcpError, match=r"with one row .* there is nothing to compare"):
         icp.finetune(model, ROWS, invariance=contrast, progress=False)

@@ -326,7 +326,7 @@ def test_a_comparison_of_the_rows_of_a_batch_needs_two(tmp_path):
     alone = FAST | {"per_device_train_batch_size": 1, "max_steps": 1}
     compared = icp.Invariance(model.units("head"), divergence="contrastive", interventions=icp.Mask("zero"))
     call = {"invariance": compared, "progress": False}
-    with pytest.raises(icp.IcpError, match="per_device_train_batch_size=1 there is nothing to compare: give at least"):
+    with pytest.raises(icp.IcpError, match="there is nothing to compare: give at least"):
         icp.finetune(model, rows(), arguments=alone, folder=tmp_path / "run", **call)
     assert not (tmp_path / "run").exists()
     pairs = icp.finetune(model, rows(), arguments=alone | {"per_device_train_batch_size": 2}, **call)
