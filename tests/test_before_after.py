@@ -315,6 +315,7 @@ def test_shift_takes_what_a_study_has_and_makes_nothing(reviews, tmp_path, monke
     }  # fmt: skip
     rounds = [{"part": "test", "method": "erm", "seed": 0, "settings": {}},
               {"part": "tuning", "method": "consistency", "seed": 0, "settings": {"weight": 1.0}},
+              {"part": "test", "method": "consistency", "seed": 0, "settings": {"weight": 0.3}},
               {"part": "test", "method": "consistency", "seed": 0, "settings": {"weight": 3.0}}]  # fmt: skip
     study, path = tmp_path / "study.json", tmp_path / "shift.json"
     study.write_text(json.dumps({"about": {"protocol": protocol}, "rounds": rounds[:1]}))
@@ -335,13 +336,14 @@ def test_shift_takes_what_a_study_has_and_makes_nothing(reviews, tmp_path, monke
     found = json.loads(path.read_text())
     assert set(found["levels"]) == {"sst2", "cad_imdb"} and set(found["levels"]["sst2"]) == {"base", "erm"}
     assert found["about"]["texts"] == {"sst2": 10, "cad_imdb": 4} and "from_erm" in found
-    study.write_text(json.dumps({"about": {"protocol": protocol}, "rounds": rounds}))
-    monkeypatch.setattr(shift, "METHODS", shift.METHODS | {"consistency": shift.METHODS["base"]})
-    monkeypatch.setitem(shift.METHODS, "consistency", SimpleNamespace(make=lambda trial, weight: trial.base))
-    shift.main(path, **call)
+    moved = {"consistency": SimpleNamespace(make=lambda trial, weight: trial.base if weight == 3.0 else trial.erm)}
+    monkeypatch.setattr(shift, "METHODS", shift.METHODS | moved)
+    for some in (rounds[:3], rounds):
+        study.write_text(json.dumps({"about": {"protocol": protocol}, "rounds": some}))
+        shift.main(path, **call)
     found = json.loads(path.read_text())
-    assert [row["method"] for row in found["rounds"]] == ["base", "erm", "consistency"]
-    assert found["rounds"][2]["settings"] == {"weight": 3.0}
+    assert [row["method"] for row in found["rounds"]] == ["base", "erm", "consistency", "consistency"]
+    assert [row["settings"] for row in found["rounds"][2:]] == [{"weight": 0.3}, {"weight": 3.0}]
     assert found["levels"]["cad_imdb"]["base"] == found["levels"]["cad_imdb"]["consistency"]
     assert found["from_erm"]["cad_imdb"]["consistency"]["ECE"]["change"]["mean"] is not None
     assert "change from plain fine-tuning" in capsys.readouterr().out
