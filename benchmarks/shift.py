@@ -49,6 +49,9 @@ class Finished(Trial):
             raise SystemExit(f"{self.folder} has no finished {name!r}: keep the study's folder beside its JSON")
         return super().timed(name, make)
 
+    def _effects(self, name: str, *asked: Any) -> icp.Effects:
+        return self.timed(name, lambda: icp.Effects.load(self.folder / f"{name}.zarr"))
+
 
 @dataclass(frozen=True)
 class Texts:

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import bias
 import changes
-import mitigations
 import numpy as np
 import planted_cue
 import pytest
@@ -329,18 +328,24 @@ def test_shift_takes_what_a_study_has_and_makes_nothing(reviews, tmp_path, monke
         shift.main(path, **call)
     assert not (tmp_path / "study-runs").exists(), "nothing was trained"
     runs = tmp_path / "study-runs"
-    mitigations.METHODS["erm"].make(robustness.trial_of(shift.protocol_of(json.loads(study.read_text())), 0, runs / ""))
+    made = robustness.trial_of(shift.protocol_of(json.loads(study.read_text())), 0, runs)
+    assert len(made.ranking.units) > 100, "plain fine-tuning, and the cue's effects in it"
     trained = sorted((file, file.stat().st_mtime_ns) for file in runs.rglob("*"))
     shift.main(path, **call)
-    assert trained == sorted((file, file.stat().st_mtime_ns) for file in runs.rglob("*"))
     found = json.loads(path.read_text())
     assert set(found["levels"]) == {"sst2", "cad_imdb"} and set(found["levels"]["sst2"]) == {"base", "erm"}
     assert found["about"]["texts"] == {"sst2": 10, "cad_imdb": 4} and "from_erm" in found
-    moved = {"consistency": SimpleNamespace(make=lambda trial, weight: trial.base if weight == 3.0 else trial.erm)}
+
+    def ranked(trial, weight):
+        assert trial.ranking.units == made.ranking.units
+        return trial.base if weight == 3.0 else trial.erm
+
+    moved = {"consistency": SimpleNamespace(make=ranked)}
     monkeypatch.setattr(shift, "METHODS", shift.METHODS | moved)
     for some in (rounds[:3], rounds):
         study.write_text(json.dumps({"about": {"protocol": protocol}, "rounds": some}))
         shift.main(path, **call)
+    assert trained == sorted((file, file.stat().st_mtime_ns) for file in runs.rglob("*")), "nothing was written"
     found = json.loads(path.read_text())
     assert [row["method"] for row in found["rounds"]] == ["base", "erm", "consistency", "consistency"]
     assert [row["settings"] for row in found["rounds"][2:]] == [{"weight": 0.3}, {"weight": 3.0}]
