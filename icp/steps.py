@@ -8,6 +8,7 @@
 | `doses.zarr` | `score` | the gap under `Scale(alpha)` of the top units |
 | `frontier.safetensors`, `selection.safetensors` | `cut` | the joint frontier and what was decided on it |
 | `evaluation*.json`, `drivers.json`, `about.json` | the demo, `icp evaluate` | more for the report, where it is there |
+| `changed-answers*.json` | the demo, `icp evaluate` | which answers changed, for the report |
 | `co-ablation.zarr` | `icp.co_ablation(store=...)` | whether units stand in for each other, for the report |
 """
 
@@ -15,6 +16,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from icp.changed import ChangedAnswers
 from icp.drivers import Drivers
 from icp.effects import Effects
 from icp.errors import ArtefactError, IcpError
@@ -171,7 +173,8 @@ def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Re
         "co_ablation": found("co-ablation.zarr", CoAblation.load),
     }
     evaluations = {path.stem: Evaluation.load(path) for path in sorted(folder.glob("evaluation*.json"))}
-    if not evaluations and not any(artefact is not None for artefact in artefacts.values()):
+    changed = {path.stem: ChangedAnswers.load(path) for path in sorted(folder.glob("changed-answers*.json"))}
+    if not evaluations and not changed and not any(artefact is not None for artefact in artefacts.values()):
         raise ArtefactError(f"{folder} holds nothing to report: give the folder of icp score, icp prune or icp demo")
     return report(
         title or told.get("title", f"A run in {folder.name}"),
@@ -179,6 +182,7 @@ def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Re
         model_name=model_name or told.get("model_name", ""),
         costs={path.stem.removeprefix("cost-"): Effects.load(path) for path in sorted(folder.glob("cost-*.zarr"))},
         evaluations=evaluations,
+        changed_answers=changed,
         notes=told.get("notes", []),
         max_gap_left=told.get("max_gap_left"),
         **artefacts,

@@ -116,6 +116,21 @@ def evaluation():
     )
 
 
+def changed_answers():
+    """Of five pairs whose answer is "yes" two are mended, one is broken, and two stay; of one the counterpart turns."""
+    right = np.array([[0.2, 0.4, 0.9, 0.8, 0.1], [0.7, 0.9, 0.3, 0.9, 0.2]])
+    theirs = np.array([[0.7, 0.4, 0.4, 0.8, 0.1], [0.7, 0.9, 0.3, 0.9, 0.2]])
+    rows = (
+        icp.Example(
+            f"Anna said {i}:\n", f"Paul said {i}:\n", ("no", " yes"), label=1, group="Anna" if i % 2 else "Paul"
+        )
+        for i in range(5)
+    )
+    pair = (np.stack([1 - p, p], axis=-1) for p in (right, theirs))
+    bindings = dict.fromkeys(("original", "pruned"), BINDING)
+    return icp.ChangedAnswers(icp.Probe(tuple(rows)), ("original", "pruned"), *pair, bindings)
+
+
 def drivers():
     inputs = {
         UNITS[3]: (DrivingInput("The nurse said", ("The", " nurse", " said"), (0.5, 4.0, 1.0)),),
@@ -141,6 +156,7 @@ def everything():
         "evaluations": {"held-out pairs": evaluation()},
         "drivers": drivers(),
         "co_ablation": backups(),
+        "changed_answers": {"held-out pairs": changed_answers()},
         "notes": ["One seed."],
         "max_gap_left": 0.6,
     }

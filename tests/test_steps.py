@@ -187,11 +187,13 @@ def test_the_report_of_a_folder_is_that_of_its_artefacts(tmp_path):
     parts["drivers"].save(tmp_path / "drivers.json")
     parts["co_ablation"].save(tmp_path / "co-ablation.zarr")
     parts["evaluations"]["held-out pairs"].save(tmp_path / "evaluation-pairs.json")
+    parts["changed_answers"]["held-out pairs"].save(tmp_path / "changed-answers-pairs.json")
     (tmp_path / "about.json").write_text(
         '{"title": "Told", "summary": ["All units were ranked."], "model_name": "m", "notes": ["One seed."], '
         '"max_gap_left": 0.6}'
     )
     parts |= {"model_name": "m", "evaluations": {"evaluation-pairs": parts["evaluations"]["held-out pairs"]}}
+    parts["changed_answers"] = {"changed-answers-pairs": parts["changed_answers"]["held-out pairs"]}
     assert steps.report_of(tmp_path).html == icp.report("Told", **parts).html
     assert steps.report_of(tmp_path, "Mine", "n").html == icp.report("Mine", **parts | {"model_name": "n"}).html
 
