@@ -162,16 +162,26 @@ def evaluate(
     ] = (),
     out: Annotated[Path | None, typer.Option(help="Where to keep every number, as JSON.")] = None,
 ):
-    """Evaluate models on one probe; the table has means and 95% intervals."""
+    """Evaluate models on one probe; the table has means and 95% intervals.
+
+    With --out and labels, which answers changed from the first model to the second is kept beside it, as
+    changed-answers*.json for evaluation*.json.
+    """
     from icp import load
     from icp.evaluate import evaluate as evaluated
     from icp.probes import Probe
+    from icp.steps import answers_changed
 
-    inputs = Probe.load(probe)
-    result = evaluated({name: load(name) for name in models}, inputs, list(metric) or None)
+    inputs, loaded = Probe.load(probe), {name: load(name) for name in models}
+    result = evaluated(loaded, inputs, list(metric) or None)
+    changed = None if out is None else answers_changed(loaded, inputs)
     if out is not None:
         result.save(out)
     typer.echo(result.table().to_string(float_format="{:.4f}".format))
+    if changed is not None:
+        beside = changed.save(out.with_name(f"changed-answers{out.stem.removeprefix('evaluation')}.json"))
+        counts = ", ".join(f"{row['n']:.0f} {kind}" for kind, row in changed.counts().iloc[1:].iterrows())
+        typer.echo(f"answers of {changed.names[1]} that changed: {counts}\nanswers: {beside}")
 
 
 @app.command()

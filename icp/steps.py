@@ -16,7 +16,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from icp.changed import ChangedAnswers
+from icp.changed import ChangedAnswers, changed_answers
 from icp.drivers import Drivers
 from icp.effects import Effects
 from icp.errors import ArtefactError, IcpError
@@ -149,6 +149,15 @@ def reference_of(probe: Probe, costs: Costs) -> Probe:
     """The inputs over which mean masks take their means: x and x' of the pairs, and what the losses are read on."""
     texts = (example for inputs, _ in costs.values() for example in inputs.examples)
     return Probe((*probe.examples, *probe.swapped().examples, *texts))
+
+
+def answers_changed(models: Mapping[str, Model], probe: Probe) -> ChangedAnswers | None:
+    """Which answers changed from the first model to the second; None without two, or where a label is missing."""
+    labelled = all(example.label is not None and len(example.answers) > 1 for example in probe.examples)
+    if len(models) < 2 or not labelled:
+        return None
+    before, after = list(models)[:2]
+    return changed_answers(models[before], models[after], probe, names=(before, after))
 
 
 def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Report:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from icp.changed import changed_answers
 from icp.demo import sentences
 from icp.drivers import drivers
 from icp.evaluate import evaluate
@@ -74,6 +75,8 @@ def run_demo(folder: "str | Path" = "icp-demo", name: str = "smollm2", seed: int
     reference = reference_of(pairs[1], costs[1])
     result = _evaluate(model, pruned, selection, reference, (pairs[2], names[2], neutral[2]), seed)
     result.save(folder / "evaluation.json")
+    for part, probe in (("pairs", pairs[2]), ("names", names[2])):
+        changed_answers(model, pruned, probe).save(folder / f"changed-answers-{part}.json")
     driven = drivers(model, pairs[0], selection.units[:6])
     driven.save(folder / "drivers.json")
     shown = "SmolLM2-135M-Instruct (dequantised from Q4_1)" if name == "smollm2" else name
