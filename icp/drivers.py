@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from icp.alignment import differing
 from icp.errors import ArtefactError, IcpError, UnitError
 from icp.files import read_json, write_json
 from icp.model import Model
@@ -20,17 +21,21 @@ from icp.sweep.plan import require_finite
 from icp.tokenizing import encode
 from icp.units import Unit
 
-FORMAT, VERSION = "icp-drivers", 1
+FORMAT, VERSION = "icp-drivers", 2
 TOKENS_A_PASS = 1024
 
 
 @dataclass(frozen=True)
 class DrivingInput:
-    """One text as the model's tokens, and the unit's activation at each of them."""
+    """One text as the model's tokens, and the unit's activation at each of them.
+
+    `cue` are the positions of tokens that the text's counterpart does not have (of several counterparts, any of them).
+    """
 
     text: str
     tokens: tuple[str, ...]
     activations: tuple[float, ...]
+    cue: tuple[int, ...] = ()
 
     @property
     def peak(self) -> int:
@@ -72,9 +77,12 @@ class Drivers:
 
 def _stored_input(row: dict[str, Any]) -> DrivingInput:
     tokens, activations = tuple(row["tokens"]), tuple(float(a) for a in row["activations"])
+    cue = tuple(int(position) for position in row["cue"])
     if len(tokens) != len(activations) or not tokens:
         raise ValueError(f"{len(tokens)} tokens but {len(activations)} activations")
-    return DrivingInput(row["text"], tokens, activations)
+    if any(not 0 <= position < len(tokens) for position in cue):
+        raise ValueError(f"{len(tokens)} tokens but a cue at {cue}")
+    return DrivingInput(row["text"], tokens, activations, cue)
 
 
 def drivers(model: Model, probe: Probe, units: "Sequence[Unit | str]", top: int = 5) -> Drivers:
@@ -97,11 +105,14 @@ def drivers(model: Model, probe: Probe, units: "Sequence[Unit | str]", top: int 
     rows = [encode(model.tokenizer, text, "") for text in texts]
     activations = _activations(model, rows, sites, units)
     contexts = _contexts(rows)
+    cues = _cues(probe, dict(zip(texts, rows)))
     tokens = [_token_texts(model.tokenizer, row) for row in rows]
     inputs = {}
     for unit, values in zip(units, activations):
         found = _strongest(values, contexts)[:top]
-        inputs[str(unit)] = tuple(DrivingInput(texts[t], tokens[t], tuple(values[t].tolist())) for t in found)
+        inputs[str(unit)] = tuple(
+            DrivingInput(texts[t], tokens[t], tuple(values[t].tolist()), cues[texts[t]]) for t in found
+        )
     header = {"model": model.name, "binding": model.binding, "texts": len(texts)}
     return Drivers(inputs, header)
 
@@ -130,6 +141,16 @@ def _activation(site: Site, unit: Unit, values: Float[Tensor, "row pos width"]) 
     if unit.kind in ("query", "key"):
         return values[:, :, columns].norm(dim=-1)
     return values[:, :, columns[0]]
+
+
+def _cues(probe: Probe, rows: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
+    """For each text, the positions of tokens that one of its counterparts does not have."""
+    found: dict[str, set[int]] = {text: set() for text in rows}
+    for example in probe.examples:
+        if example.counterpart is not None:
+            for text, other in ((example.text, example.counterpart), (example.counterpart, example.text)):
+                found[text].update(differing(rows[text], rows[other]))
+    return {text: tuple(sorted(positions)) for text, positions in found.items()}
 
 
 def _contexts(rows: list[list[int]]) -> list[list[int]]:

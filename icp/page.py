@@ -170,6 +170,7 @@ mark small { margin-left: 4px; color: var(--soft); }
 .note { color: var(--soft); font-size: 0.9rem; }
 .tokens { line-height: 2; font-size: 0.95rem; overflow-wrap: anywhere; }
 .tokens span { white-space: pre-wrap; padding: 3px 1px; border-radius: 3px; box-shadow: inset 0 0 0 0.5px #ffffff; }
+.tokens span.cue { box-shadow: inset 0 0 0 1.5px var(--ink); padding: 3px 3px; }
 .legend { display: inline-flex; align-items: center; gap: 8px; color: var(--soft); font-size: 0.85rem; }
 .legend i { display: inline-block; width: 120px; height: 11px; border: 1px solid var(--line); border-radius: 2px; }
 .tokens span, .legend i, .tile, .warning, mark { -webkit-print-color-adjust: exact; print-color-adjust: exact; }

@@ -182,7 +182,10 @@ def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Re
         "co_ablation": found("co-ablation.zarr", CoAblation.load),
     }
     evaluations = {path.stem: Evaluation.load(path) for path in sorted(folder.glob("evaluation*.json"))}
-    changed = {path.stem: ChangedAnswers.load(path) for path in sorted(folder.glob("changed-answers*.json"))}
+    changed = {
+        path.stem.removeprefix("changed-answers").strip("-") or "held out": ChangedAnswers.load(path)
+        for path in sorted(folder.glob("changed-answers*.json"))
+    }
     if not evaluations and not changed and not any(artefact is not None for artefact in artefacts.values()):
         raise ArtefactError(f"{folder} holds nothing to report: give the folder of icp score, icp prune or icp demo")
     return report(

@@ -133,7 +133,7 @@ def changed_answers():
 
 def drivers():
     inputs = {
-        UNITS[3]: (DrivingInput("The nurse said", ("The", " nurse", " said"), (0.5, 4.0, 1.0)),),
+        UNITS[3]: (DrivingInput("The nurse said", ("The", " nurse", " said"), (0.5, 4.0, 1.0), (1,)),),
         UNITS[6]: (
             DrivingInput("a\nb", ("a", "\n", "b"), (0.25, -2.0, 0.0)),
             DrivingInput("c", ("c",), (1.0,)),

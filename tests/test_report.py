@@ -318,6 +318,11 @@ def test_drivers_shade_each_token_by_its_activation(page):
     assert colour[f": {MINUS}2.00"] == (33, 102, 172)
     assert colour["b: 0"] == (255, 255, 255)
     assert colour["The: 0.500"][1] > colour["said: 1.00"][1] > colour["nurse: 4.00"][1]
+    assert [a["title"] for a in tokens if a.get("class") == "cue"] == ["nurse: 4.00"]
+    assert page.sections["drivers"].count("most active at the cue in") == 1, (
+        "the other unit's texts have no counterpart"
+    )
+    assert "most active at the cue in 1 of 1" in page.sections["drivers"]
     assert "⏎" in page.sections["drivers"]
     assert "indirect effect 1.500 ± 0.065 logits" in page.sections["drivers"]
 
@@ -332,7 +337,7 @@ def test_changed_answers_repeat_their_counts_and_probabilities(page):
     assert "Accuracy changes by +20.0 points" in said and "McNemar's exact test: p = 1.00" in said
     rows = [row for row in page.tables["answers"] if row[0][0].startswith(("Anna", "broken", "mended")) and row]
     texts = [row[0][0] for row in rows if row[0][0].startswith("Anna")]
-    assert texts == [f"Anna⇄ Paul said {i}:⏎" for i in (1, 0, 2)], "largest first, of each kind"
+    assert texts == [f"Anna⇄ Paul said {i}: ⏎ " for i in (1, 0, 2)], "largest first, of each kind"
     first = next(row for row in rows if row[0][0].startswith("Anna"))
     assert [cell[0] for cell in first[1:5]] == ["Anna", "yes", "no", "yes"]
     assert first[5][1] == pytest.approx(0.4) and first[6][1] == pytest.approx(0.9)

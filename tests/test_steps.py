@@ -193,7 +193,7 @@ def test_the_report_of_a_folder_is_that_of_its_artefacts(tmp_path):
         '"max_gap_left": 0.6}'
     )
     parts |= {"model_name": "m", "evaluations": {"evaluation-pairs": parts["evaluations"]["held-out pairs"]}}
-    parts["changed_answers"] = {"changed-answers-pairs": parts["changed_answers"]["held-out pairs"]}
+    parts["changed_answers"] = {"pairs": parts["changed_answers"]["held-out pairs"]}
     assert steps.report_of(tmp_path).html == icp.report("Told", **parts).html
     assert steps.report_of(tmp_path, "Mine", "n").html == icp.report("Mine", **parts | {"model_name": "n"}).html
 

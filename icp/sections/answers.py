@@ -52,7 +52,7 @@ def _changes(found: ChangedAnswers) -> list[Html]:
     body = [paragraph(*lead), _counted(found), _grouped(found), *_examples(found)]
     caption = (
         "Examples are those of the largest change in log odds of the right answer (of the new one, where no right one "
-        "is known); of two answers, that is their logit difference. p is its probability among the answers. "
+        "is known); of two answers, that is their logit difference. prob.: its probability among the answers. "
         "Intervals are Wilson's."
     )
     if any(example.counterpart is not None for example in found.probe.examples):
@@ -78,8 +78,8 @@ def _counted(found: ChangedAnswers) -> Html:
         before, after = found.names
         extra = {
             "counterpart_changed": "answer to x' changed too",
-            "split_before": f"x and x' apart in {before}",
-            "split_after": f"in {after}",
+            "split_before": f"x and x' answered apart by {before}",
+            "split_after": f"by {after}",
         }
     rows = []
     for kind, row in found.counts().iterrows():
@@ -116,7 +116,7 @@ def _examples(found: ChangedAnswers) -> list[Html]:
             if part:
                 into += [[f"{kind} ({MEANING[kind]})"], *part[:MOST]]
     has = found.counterparts is not None
-    head = ["text", "group", "right", *found.names, "p", "", "change, logits", *(["answers to x'"] if has else [])]
+    head = ["text", "group", "right", *found.names, "prob.", "", "change, logits", *(["answers to x'"] if has else [])]
     body = [table(head, shown, class_="examples")]
     if more:
         left = len(frame) - sum(len(row) > 1 for row in [*shown, *more])
@@ -147,7 +147,7 @@ def _marked(text: str, counterpart: str | None) -> Html:
     """The text, with the words marked in which its counterpart differs, and those of the counterpart beside them."""
     parts: list[Any] = []
     for mine, theirs in differing_words(text, text if counterpart is None else counterpart):
-        mine, theirs = (part.replace("\n", "⏎") for part in (mine, theirs))
+        mine, theirs = (part.replace("\n", " ⏎ ") for part in (mine, theirs))
         if mine == theirs:
             parts.append(mine)
             continue
