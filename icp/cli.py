@@ -142,6 +142,7 @@ def prune(
     losses = {name: (probe := Probe.load(path), steps.loss_of(probe)) for name, path in sorted(watched.items())}
     loaded = icp.load(model)
     selection = steps.cut(loaded, select, losses, run, max_damage=max_damage, alone=alone, progress=not quiet)
+    steps.describe(loaded, select, selection, run, progress=not quiet)
     folder = icp.prune(loaded, selection).save_pretrained(out or run / "pruned")
     typer.echo(f"cut {len(selection)} units: {', '.join(map(str, selection.units))}\npruned model: {folder}")
 

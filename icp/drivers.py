@@ -1,7 +1,7 @@
 """The inputs that drive a unit: where in a probe's texts it is most active, token by token."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from icp.errors import ArtefactError, IcpError, UnitError
 from icp.files import read_json, write_json
 from icp.model import Model
 from icp.probes import Probe
+from icp.reading import PLACES, reading
 from icp.sites import Site
 from icp.sweep.donors import run_capturing
 from icp.sweep.plan import require_finite
@@ -49,11 +50,13 @@ class Drivers:
 
     An activation is the unit's own signed value in the clean run; for a head, which has `d_head` values, it is the norm
     of what the head writes into the residual stream, and for a query or key the norm of the vector, so never negative.
-    `header` holds the provenance.
+    `header` holds the provenance. `reads` says of heads where the attention of a text's last token goes, as shares that
+    sum to 1 (`icp.reading`), over the texts that have a cue.
     """
 
     inputs: dict[str, tuple[DrivingInput, ...]]
     header: dict[str, Any]
+    reads: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def units(self) -> list[Unit]:
@@ -62,7 +65,7 @@ class Drivers:
     def save(self, path: "str | Path") -> Path:
         """Write JSON."""
         inputs = {unit: [asdict(driving) for driving in found] for unit, found in self.inputs.items()}
-        return write_json(path, FORMAT, VERSION, {"header": self.header, "inputs": inputs})
+        return write_json(path, FORMAT, VERSION, {"header": self.header, "inputs": inputs, "reads": self.reads})
 
     @classmethod
     def load(cls, path: "str | Path") -> "Drivers":
@@ -70,7 +73,8 @@ class Drivers:
         stored = read_json(path, FORMAT, VERSION)
         try:
             inputs = {str(Unit.parse(u)): tuple(map(_stored_input, found)) for u, found in stored["inputs"].items()}
-            return cls(inputs, dict(stored["header"]))
+            reads = {str(Unit.parse(u)): {p: float(told[p]) for p in PLACES} for u, told in stored["reads"].items()}
+            return cls(inputs, dict(stored["header"]), reads)
         except (KeyError, TypeError, ValueError, AttributeError, UnitError) as error:
             raise ArtefactError(f"{path} is damaged ({error}): write it again with Drivers.save") from error
 
@@ -114,7 +118,10 @@ def drivers(model: Model, probe: Probe, units: "Sequence[Unit | str]", top: int 
             DrivingInput(texts[t], tokens[t], tuple(values[t].tolist()), cues[texts[t]]) for t in found
         )
     header = {"model": model.name, "binding": model.binding, "texts": len(texts)}
-    return Drivers(inputs, header)
+    cued = [place for place, text in enumerate(texts) if cues[text]]
+    heads = [unit for unit in units if unit.kind == "head"]
+    reads = reading(model, [rows[i] for i in cued], [cues[texts[i]] for i in cued], heads)
+    return Drivers(inputs, header, reads)
 
 
 def _activations(model: Model, rows: list[list[int]], sites: list[Site], units: list[Unit]) -> list[list[np.ndarray]]:

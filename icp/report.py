@@ -25,6 +25,7 @@ from icp.sections import (
     driving,
     frontier_of,
     marked,
+    placed,
     plain,
     results,
     rounded,
@@ -64,6 +65,7 @@ def report(
     drivers: Drivers | None = None,
     co_ablation: CoAblation | None = None,
     changed_answers: Mapping[str, ChangedAnswers] | None = None,
+    by_position: Mapping[str, Effects] | None = None,
     notes: Sequence[str] = (),
     max_gap_left: float | None = None,
 ) -> Report:
@@ -72,16 +74,18 @@ def report(
     `estimates` are first-order effects, `exact` effects of (some of) the same units, `doses` effects of `Scale(alpha)`,
     `costs` effects of a mask on losses, by name. `evaluations` maps a section's name to models, of which the first is
     what the others are compared with. `co_ablation` says whether units stand in for each other, `changed_answers`, by
-    name, which answers one model gives that another did not. `max_gap_left`, a share, is drawn on the frontier as the
-    target. Estimates that come without exact effects are said to be unaudited.
+    name, which answers one model gives that another did not. `by_position` are indirect effects measured at some
+    positions only, by their names. `max_gap_left`, a share, is drawn on the frontier as the target. Estimates that come
+    without exact effects are said to be unaudited.
 
     Raises `ArtefactError` where the artefacts were made on different models.
     """
-    costs, evaluations = dict(costs or {}), dict(evaluations or {})
+    costs, evaluations, by_position = dict(costs or {}), dict(evaluations or {}), dict(by_position or {})
     measured = {"estimates": estimates, "exact": exact, "doses": doses}
     measured |= {f"cost: {name}": effects for name, effects in costs.items()}
     measured = {name: effects for name, effects in measured.items() if effects is not None}
-    binding = _common(_bindings(measured, frontier, selection, drivers, co_ablation))
+    placed_ones = {f"at {name}": effects for name, effects in by_position.items()}
+    binding = _common(_bindings(measured | placed_ones, frontier, selection, drivers, co_ablation))
     for name, evaluation in evaluations.items():
         _require_evaluated(binding, f"the evaluation {name!r}", evaluation)
     for name, comparison in (changed_answers or {}).items():
@@ -100,6 +104,7 @@ def report(
         dosed(doses),
         frontier_of(frontier, selection, max_gap_left),
         selected(selection, estimates, exact, costs),
+        placed(by_position, drivers),
         driving(drivers, estimates if exact is None else exact),
         marked(measured),
         _provenance(measured, frontier, selection, drivers, binding, model_name),

@@ -139,7 +139,14 @@ def drivers():
             DrivingInput("c", ("c",), (1.0,)),
         ),
     }
-    return icp.Drivers(inputs, {"model": "nowhere", "binding": BINDING, "texts": 9})
+    reads = {UNITS[3]: {"cue": 0.5, "itself": 0.25, "first": 0.125, "elsewhere": 0.125}}
+    return icp.Drivers(inputs, {"model": "nowhere", "binding": BINDING, "texts": 9}, reads)
+
+
+def by_position():
+    """Two units: one acts at the last token, the other at the cue."""
+    means = {"cue": [0.0, 0.75], "last": [1.5, 0.25]}
+    return {p: carrying(of, units=[UNITS[3], UNITS[0]], positions=p) for p, of in means.items()}
 
 
 def everything():
@@ -156,6 +163,7 @@ def everything():
         "evaluations": {"held-out pairs": evaluation()},
         "drivers": drivers(),
         "co_ablation": backups(),
+        "by_position": by_position(),
         "changed_answers": {"held-out pairs": changed_answers()},
         "notes": ["One seed."],
         "max_gap_left": 0.6,

@@ -173,6 +173,11 @@ def test_foreign_newer_and_damaged_files_are_refused(found, tmp_path):
         icp.Drivers.load(tmp_path / "nowhere.json")
 
 
+def test_what_a_head_reads_goes_into_the_file_and_only_heads_read(found):
+    assert list(found.reads) == ["blocks.2.attn.hook_z[3]"]
+    assert sum(found.reads["blocks.2.attn.hook_z[3]"].values()) == pytest.approx(1)
+
+
 def test_bad_input_is_refused(model):
     probe = make_probe()
     with pytest.raises(icp.UnitError, match=r"hook_post\[9999\] is out of range"):

@@ -107,8 +107,8 @@ def page(html):
 
 def test_every_section_is_there_and_in_the_table_of_contents(page):
     assert list(page.sections) == [
-        "results", "answers", "units", "audit", "backups", "doses", "frontier", "selected", "drivers",
-        "provenance", "notes",
+        "results", "answers", "units", "audit", "backups", "doses", "frontier", "selected", "places",
+        "drivers", "provenance", "notes",
     ]  # fmt: skip
     links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
     assert links == [f"#{name}" for name in page.sections]
@@ -365,6 +365,24 @@ def test_answers_that_share_a_template_are_given_no_test_for_independent_ones():
     rows = tuple(replace(e, template=f"t{i // 2}") for i, e in enumerate(found.probe.examples))
     said = made(changed_answers={"x": replace(found, probe=icp.Probe(rows))}).sections["answers"]
     assert "McNemar's test is left out" in said and "p =" not in said
+
+
+def test_where_units_act_repeats_the_effects_and_what_heads_read(page):
+    for unit, means in ((UNITS[3], (0.0, 1.5)), (UNITS[0], (0.75, 0.25))):
+        assert [cell[1] for cell in page.row("places", unit)[1:]] == pytest.approx(means)
+    assert [cell[0] for cell in page.tables["places"][0]] == ["unit", "at the cue", "at the last token"]
+    assert [cell[1] for cell in page.row("places", UNITS[3], 1)[1:]] == [0.5, 0.25, 0.125, 0.125]
+    assert "in logits" in page.sections["places"] and "n = 4 pairs" in page.sections["places"]
+    no_reads = everything()["drivers"]
+    alone = made(by_position={}, drivers=icp.Drivers(no_reads.inputs, no_reads.header))
+    assert "places" not in alone.sections and "drivers" in alone.sections
+
+
+def test_effects_by_position_of_another_model_are_refused():
+    other = {p: icp.Effects(e.dP, e.clean, e.total, e.header | {"binding": BINDING | {"weights": "others"}})
+             for p, e in everything()["by_position"].items()}  # fmt: skip
+    with pytest.raises(icp.ArtefactError, match="'at cue' was made on another weights"):
+        made(by_position=other)
 
 
 def test_provenance_says_what_was_measured_and_on_what(page):

@@ -12,7 +12,6 @@ import torch
 
 from icp.changed import changed_answers
 from icp.demo import sentences
-from icp.drivers import drivers
 from icp.evaluate import evaluate
 from icp.evaluation import Evaluation
 from icp.files import writing_file
@@ -24,7 +23,7 @@ from icp.probes import Probe
 from icp.properties import ErrorRate, LogitDifference, NextTokenLoss, TaskLoss
 from icp.prune import prune
 from icp.selection import Selection, hooked
-from icp.steps import cut, reference_of, report_of, score
+from icp.steps import cut, describe, reference_of, report_of, score
 from icp.units import Unit
 
 RANDOM_CONTROLS = 5
@@ -77,8 +76,7 @@ def run_demo(folder: "str | Path" = "icp-demo", name: str = "smollm2", seed: int
     result.save(folder / "evaluation.json")
     for part, probe in (("pairs", pairs[2]), ("names", names[2])):
         changed_answers(model, pruned, probe).save(folder / f"changed-answers-{part}.json")
-    driven = drivers(model, pairs[0], selection.units[:6])
-    driven.save(folder / "drivers.json")
+    describe(model, pairs[0], selection, folder, progress=progress)
     shown = "SmolLM2-135M-Instruct (dequantised from Q4_1)" if name == "smollm2" else name
     about = {
         "title": f"A gender stereotype in {shown.split(' (')[0]}, found and cut",
