@@ -39,7 +39,8 @@ def placed(by_position: Mapping[str, Effects], drivers: Drivers | None) -> Secti
         ]
         text = (
             "What heads read: how the attention of the last token, from which the answer is read, is shared out, as "
-            "the mean over the texts that have a cue. A token counts once, in the first column that it fits."
+            "the mean over the texts that have a cue. A token counts once, in the first column that it fits. "
+            "A head that acts elsewhere may read the cue from there, which this does not show."
         )
         body += [paragraph(text), table(["head", *(READ[place] for place in PLACES)], rows)]
     return Section("places", "At which tokens the units act", joined(body)) if body else None

@@ -171,7 +171,7 @@ def driving(drivers: Drivers | None, effects: Effects | None) -> Section | None:
         told = [known[name]] if name in known else []
         if paired_texts:
             peaks = sum(one.peak in one.cue for one in paired_texts)
-            told.append(f"most active at the cue in {peaks} of {len(paired_texts)}")
+            told.append(f"most active at the cue in {peaks} of {len(paired_texts)} texts")
         effect = element("small", "; ".join(told)) if told else ""
         lines = [_tokens(one, most) for one in inputs]
         cards.append(element("div", element("h3", address(unit), effect), _legend(most, signed), *lines, class_="card"))
