@@ -156,6 +156,7 @@ def prune(
     loaded = icp.load(model)
     options = dict(max_damage=max_damage, intervention=what, alone=alone, progress=not quiet)
     selection = steps.cut(loaded, select, losses, run, **options)
+    steps.describe(loaded, select, selection, run, progress=not quiet)
     folder = icp.prune(loaded, selection).save_pretrained(out or run / "pruned")
     typer.echo(f"cut {len(selection)} units ({what.label}): {', '.join(map(str, selection.units))}")
     typer.echo(f"pruned model: {folder}")
@@ -181,17 +182,28 @@ def evaluate(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to keep every number, as JSON.")] = None,
 ):
-    """Evaluate models on one probe; the table has means and 95% intervals."""
+    """Evaluate models on one probe; the table has means and 95% intervals.
+
+    With --out and labels, which answers changed from the first model to the second is kept beside it, as
+    changed-answers*.json for evaluation*.json.
+    """
     from icp import load
     from icp.evaluate import evaluate as evaluated
-    from icp.pairs import FlippingPairs, read_rows
+    from icp.pairs import FlippingPairs, Pairs, read_rows
+    from icp.steps import answers_changed
 
-    inputs = read_rows(probe)
+    inputs, loaded = read_rows(probe), {name: load(name) for name in models}
     flipped = None if flipping is None else FlippingPairs.load(flipping)
-    result = evaluated({name: load(name) for name in models}, inputs, list(metric) or None, flipping=flipped)
+    result = evaluated(loaded, inputs, list(metric) or None, flipping=flipped)
+    texts = inputs.probe if isinstance(inputs, Pairs) else inputs
+    changed = None if out is None else answers_changed(loaded, texts)
     if out is not None:
         result.save(out)
     typer.echo(result.table().to_string(float_format="{:.4f}".format))
+    if changed is not None:
+        beside = changed.save(out.with_name(f"changed-answers{out.stem.removeprefix('evaluation')}.json"))
+        counts = ", ".join(f"{row['n']:.0f} {kind}" for kind, row in changed.counts().iloc[1:].iterrows())
+        typer.echo(f"answers of {changed.names[1]} that changed: {counts}\nanswers: {beside}")
 
 
 @app.command()

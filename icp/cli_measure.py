@@ -11,7 +11,7 @@ ModelArgument = Annotated[str, typer.Argument(help="'smollm2', a hub id, or a lo
 ProbeArgument = Annotated[Path, typer.Argument(help="JSON lines with at least a text each, or saved pairs.")]
 Store = Annotated[Path, typer.Option(help="A zarr folder; it is resumed where it exists, and may be shared.")]
 PropertyName = Annotated[str, typer.Option(help="LogitDifference, TaskLoss, NextTokenLoss, ...")]
-Span = Annotated[str, typer.Option(help="all, last, or a span such as 2:5 or -3:.")]
+Span = Annotated[str, typer.Option(help="all, last, cue, rest, or a span such as 2:5.")]
 Reference = Annotated[Path | None, typer.Option(help="JSON lines over which mean masks take their means.")]
 BatchSize = Annotated[int | None, typer.Option(help="Rows a forward pass.")]
 Device = Annotated[str | None, typer.Option(help="Where the model goes: cpu, cuda, cuda:1, ...; default: cpu.")]
@@ -183,4 +183,6 @@ def _span(positions: str) -> str | tuple[int, int | None]:
     try:
         return int(start), int(stop) if stop else None
     except ValueError as error:
-        raise IcpError(f"cannot read the positions {positions!r}: use all, last, or a span such as 2:5") from error
+        raise IcpError(
+            f"cannot read the positions {positions!r}: use all, last, cue, rest, or a span such as 2:5"
+        ) from error

@@ -7,7 +7,9 @@
 | `cost-NAME.zarr` | `score` | exact damage of the candidates, one store a loss |
 | `doses.zarr` | `score` | the gap under `Scale(alpha)` of the top units |
 | `frontier.safetensors`, `selection.safetensors` | `cut` | the joint frontier and what was decided on it |
-| `evaluation*.json`, `drivers.json`, `about.json` | the demo, `icp evaluate` | more for the report, where it is there |
+| `drivers.json`, `at-POSITION.zarr` | `describe` | what selected units respond to, and at which tokens |
+| `evaluation*.json`, `about.json` | the demo, `icp evaluate` | more for the report, where it is there |
+| `changed-answers*.json` | the demo, `icp evaluate` | which answers changed, for the report |
 | `co-ablation.zarr` | `icp.co_ablation(store=...)` | whether units stand in for each other, for the report |
 """
 
@@ -15,7 +17,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from icp.drivers import Drivers
+from icp.changed import ChangedAnswers, changed_answers
+from icp.drivers import Drivers, drivers
 from icp.effects import Effects
 from icp.errors import ArtefactError, IcpError
 from icp.evaluation import Evaluation
@@ -33,6 +36,7 @@ from icp.sweep.measure import measure
 
 Costs = Mapping[str, tuple[Probe, Property]]
 MEAN = Mask("mean")
+POSITIONS = ("cue", "last", "rest", "all")
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
@@ -164,6 +168,43 @@ def reference_of(probe: Probe, costs: Costs) -> Probe:
     return Probe((*probe.examples, *probe.swapped().examples, *texts))
 
 
+def describe(
+    model: Model,
+    probe: Probe,
+    selection: Selection,
+    folder: "str | Path",
+    *,
+    units: int = 6,
+    pairs: int = 24,
+    progress: bool = True,
+) -> None:
+    """What the first `units` of a selection respond to: the texts that drive them, and their exact indirect effects at
+    the cue's tokens, at the last one, at the rest and everywhere, on at most `pairs` pairs that have a cue.
+
+    Units that are kept do not count; of an empty selection nothing is written.
+    """
+    folder = Path(folder)
+    chosen = [choice.unit for choice in selection.choices if choice.role != "keep"][:units]
+    if not chosen:
+        return
+    drivers(model, probe, chosen).save(folder / "drivers.json")
+    alignments = probe.tokenize(model.tokenizer).alignments
+    if cued := [example for example, found in zip(probe.examples, alignments) if found.changed]:
+        few = Probe(tuple(cued)).take(pairs)
+        for positions in POSITIONS:
+            swapped = measure(model, few, chosen, Swap("counterpart"), positions=positions, progress=progress)
+            swapped.save(folder / f"at-{positions}.zarr")
+
+
+def answers_changed(models: Mapping[str, Model], probe: Probe) -> ChangedAnswers | None:
+    """Which answers changed from the first model to the second; None without two, or where a label is missing."""
+    labelled = all(example.label is not None and len(example.answers) > 1 for example in probe.examples)
+    if len(models) < 2 or not labelled:
+        return None
+    before, after = list(models)[:2]
+    return changed_answers(models[before], models[after], probe, names=(before, after))
+
+
 def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Report:
     """The page of a run, from whatever artefacts its folder holds; raises `ArtefactError` where it holds none."""
     folder = Path(folder)
@@ -186,7 +227,11 @@ def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Re
         "co_ablation": found("co-ablation.zarr", CoAblation.load),
     }
     evaluations = {path.stem: Evaluation.load(path) for path in sorted(folder.glob("evaluation*.json"))}
-    if not evaluations and not any(artefact is not None for artefact in artefacts.values()):
+    changed = {
+        path.stem.removeprefix("changed-answers").strip("-") or "held out": ChangedAnswers.load(path)
+        for path in sorted(folder.glob("changed-answers*.json"))
+    }
+    if not evaluations and not changed and not any(artefact is not None for artefact in artefacts.values()):
         raise ArtefactError(f"{folder} holds nothing to report: give the folder of icp score, icp prune or icp demo")
     return report(
         title or told.get("title", f"A run in {folder.name}"),
@@ -194,6 +239,8 @@ def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Re
         model_name=model_name or told.get("model_name", ""),
         costs={path.stem.removeprefix("cost-"): Effects.load(path) for path in sorted(folder.glob("cost-*.zarr"))},
         evaluations=evaluations,
+        changed_answers=changed,
+        by_position={p: Effects.load(path) for p in POSITIONS if (path := folder / f"at-{p}.zarr").exists()},
         notes=told.get("notes", []),
         max_gap_left=told.get("max_gap_left"),
         **artefacts,

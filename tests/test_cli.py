@@ -1,6 +1,7 @@
 """The commands: what they write, what they print, and how they fail."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -75,9 +76,32 @@ def test_a_run_from_scores_to_report(run, folder):
     fresh = icp.evaluate(icp.load(folder / "model"), icp.Probe.load(probe))
     assert before == pytest.approx(next(iter(fresh.values.values()))["gap"])
 
+    changed = icp.ChangedAnswers.load(folder / "run" / "changed-answers.json")
+    expected = icp.changed_answers(*map(icp.load, models), icp.Probe.load(probe), names=tuple(map(str, models)))
+    assert changed.table().equals(expected.table()) and changed.names == expected.names
+    assert f"answers: {folder / 'run' / 'changed-answers.json'}\n" in printed
+    assert f"{changed.is_kind('mended').sum()} mended, {changed.is_kind('broken').sum()} broken, 0 other\n" in printed
+
     status, printed, _ = run("report", folder / "run", "--title", "A title of my own")
     page = (folder / "run" / "report.html").read_text()
     assert status == 0 and "A title of my own" in page and str(selection.units[0]) in page
+    assert "Which answers changed" in page
+
+
+def test_changed_answers_are_kept_of_two_models_and_labels_only(run, folder):
+    """Beside the file that --out names, and never where there is none."""
+    other = folder / "other"
+    BY_NAME["llama"].model(seed=3).save_pretrained(other)
+    bare = icp.Probe(tuple(replace(e, label=None) for e in icp.Probe.load(folder / "pairs.jsonl").examples))
+    bare.save(folder / "bare.jsonl")
+    for models, probe, name in (
+        ([folder / "model"], "named", "evaluation"),
+        ([folder / "model", other], "bare", "evaluation-of-pairs"),
+    ):
+        status, _, _ = run("evaluate", *models, "--probe", folder / f"{probe}.jsonl", "--out", folder / f"{name}.json")
+        assert status == 0 and not list(folder.glob("changed-answers*"))
+    run("evaluate", folder / "model", other, "--probe", folder / "named.jsonl", "--out", folder / "evaluation-x.json")
+    assert [path.name for path in folder.glob("changed-answers*")] == ["changed-answers-x.json"]
 
 
 @pytest.mark.parametrize("what", ("erase:2", "mask:zero"))

@@ -212,15 +212,42 @@ def test_the_report_of_a_folder_is_that_of_its_artefacts(tmp_path):
     parts["frontier"].save(tmp_path / "frontier.safetensors")
     parts["selection"].save(tmp_path / "selection.safetensors")
     parts["drivers"].save(tmp_path / "drivers.json")
+    for positions, measured in parts["by_position"].items():
+        measured.save(tmp_path / f"at-{positions}.zarr")
     parts["co_ablation"].save(tmp_path / "co-ablation.zarr")
     parts["evaluations"]["held-out pairs"].save(tmp_path / "evaluation-pairs.json")
+    parts["changed_answers"]["held-out pairs"].save(tmp_path / "changed-answers-pairs.json")
     (tmp_path / "about.json").write_text(
         '{"title": "Told", "summary": ["All units were ranked."], "model_name": "m", "notes": ["One seed."], '
         '"max_gap_left": 0.6}'
     )
     parts |= {"model_name": "m", "evaluations": {"evaluation-pairs": parts["evaluations"]["held-out pairs"]}}
+    parts["changed_answers"] = {"pairs": parts["changed_answers"]["held-out pairs"]}
     assert steps.report_of(tmp_path).html == icp.report("Told", **parts).html
     assert steps.report_of(tmp_path, "Mine", "n").html == icp.report("Mine", **parts | {"model_name": "n"}).html
+
+
+def test_a_selection_is_described_by_the_units_that_it_does_not_keep(model, tmp_path):
+    """Again with other units: what was there is replaced."""
+    units = ["blocks.1.attn.hook_z[3]", "blocks.0.mlp.hook_post[5]", "blocks.0.attn.hook_z[0]"]
+    probe = icp.Probe((*make_probe().examples, icp.Example("It ran", "It old ran", (" she", " he"))))
+    for roles in (("prune", "keep", "regularise"), ("keep", "regularise", "regularise")):
+        choices = tuple(icp.Choice(icp.Unit.parse(unit), role) for unit, role in zip(units, roles))
+        steps.describe(model, probe, icp.Selection(choices, model.binding), tmp_path, **QUIET)
+        chosen = [unit for unit, role in zip(units, roles) if role != "keep"]
+        driven = icp.Drivers.load(tmp_path / "drivers.json")
+        assert driven == icp.drivers(model, probe, chosen) and list(driven.inputs) == chosen
+        assert set(driven.reads) == {unit for unit in chosen if "attn" in unit}
+        for positions in ("cue", "last", "rest", "all"):
+            at = icp.Effects.load(tmp_path / f"at-{positions}.zarr")
+            same(at, icp.measure(model, make_probe(), chosen, icp.Swap("counterpart"), positions=positions, **QUIET))
+    assert "places" in steps.report_of(tmp_path).html
+
+
+def test_a_selection_that_only_keeps_is_not_described(model, tmp_path):
+    kept = icp.Selection((icp.Choice(icp.Unit.parse("hook_embed[1]"), "keep"),), model.binding)
+    steps.describe(model, make_probe(), kept, tmp_path / "run", **QUIET)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_description_of_a_run_is_refused(tmp_path):
