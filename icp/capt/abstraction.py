@@ -1,0 +1,76 @@
+"""A prompt with its events found: which characters say which variable, and whether they say that it holds."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from icp.errors import DataError
+
+PLACEHOLDER = re.compile(r"\{symbol_(\d+)\}")
+
+
+@dataclass(frozen=True, order=True)
+class Mention:
+    """Characters of a prompt, the first and the one after the last, that say the variable numbered `slot`.
+
+    `holds` is True where they say that it is so ("smokers"), False where they say that it is not ("nonsmokers"), None
+    where they name the variable ("smoking") or the polarity stands in words outside of them ("is not [furry]").
+    """
+
+    start: int
+    stop: int
+    slot: int
+    holds: bool | None = None
+
+
+@dataclass(frozen=True)
+class Abstraction:
+    """A prompt and its mentions, in order and apart. Slots are counted from 0 in the order of their first mention.
+
+    Raises `DataError` where mentions overlap, lie outside of the prompt, or slots are numbered otherwise.
+    """
+
+    prompt: str
+    mentions: tuple[Mention, ...]
+
+    def __post_init__(self):
+        at, seen = 0, 0
+        for mention in self.mentions:
+            if not at <= mention.start < mention.stop <= len(self.prompt):
+                told = self.prompt[mention.start : mention.stop]
+                raise DataError(f"the event {told!r} of {self.prompt[:60]!r} overlaps another or lies outside of it")
+            if mention.slot > seen:
+                raise DataError(f"slot {mention.slot} of {self.prompt[:60]!r} comes before slot {seen}: count from 0")
+            seen = max(seen, mention.slot + 1)
+            at = mention.stop
+
+    @classmethod
+    def of(cls, prompt: str, found: Sequence[tuple[int, int, str, bool | None]]) -> "Abstraction":
+        """From characters with the name of their variable, in any order; slots are numbered by first mention."""
+        slots: dict[str, int] = {}
+        mentions = []
+        for start, stop, name, holds in sorted(found, key=lambda one: one[:2]):
+            mentions.append(Mention(start, stop, slots.setdefault(name, len(slots)), holds))
+        return cls(prompt, tuple(mentions))
+
+    @property
+    def slots(self) -> int:
+        """How many variables there are."""
+        return 1 + max((mention.slot for mention in self.mentions), default=-1)
+
+    def surface(self, mention: Mention) -> str:
+        return self.prompt[mention.start : mention.stop]
+
+    @property
+    def text(self) -> str:
+        """The abstract prompt: `{symbol_1}` for the first variable, `not {symbol_1}` where it is said not to hold."""
+        return self.filled([f"{{symbol_{slot + 1}}}" for slot in range(self.slots)])
+
+    def filled(self, symbols: Sequence[str]) -> str:
+        """The prompt with a symbol in the place of each variable's mentions."""
+        parts, at = [], 0
+        for mention in self.mentions:
+            symbol = symbols[mention.slot]
+            parts += (self.prompt[at : mention.start], f"not {symbol}" if mention.holds is False else symbol)
+            at = mention.stop
+        return "".join((*parts, self.prompt[at:]))
