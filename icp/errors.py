@@ -31,3 +31,7 @@ class ArtefactError(IcpError):
 
 class PruneError(IcpError):
     """A cut that the architecture's weights or configuration cannot express."""
+
+
+class SpecError(IcpError):
+    """A causal spec that contradicts itself, the data, or what is asked of it."""

@@ -1,0 +1,14 @@
+"""Counterfactual pairs: declare the cause and the cue, make pairs, prove them, train on them."""
+
+from icp.counterfactual.editors import Editor
+from icp.counterfactual.finders import Classifier, Column, Finder, Lexicon, Pattern
+from icp.counterfactual.made import MadePairs
+from icp.counterfactual.make import make_pairs
+from icp.counterfactual.rows import Edit, Rejection, Row
+from icp.counterfactual.spec import Spec, Variable
+from icp.counterfactual.validator import Validator
+
+__all__ = [
+    "Classifier", "Column", "Edit", "Editor", "Finder", "Lexicon", "MadePairs", "Pattern", "Rejection", "Row", "Spec",
+    "Validator", "Variable", "make_pairs",
+]  # fmt: skip

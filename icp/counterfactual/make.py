@@ -1,0 +1,125 @@
+"""`make_pairs`: propose edits of a data set, refuse what is not of the declared kind, validate, and keep the rest."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tqdm import tqdm
+
+from icp.counterfactual.editors import Editor
+from icp.counterfactual.made import ABOUT, FORMAT, MadePairs, Writer
+from icp.counterfactual.rows import Edit, Rejection, Row, rows_of
+from icp.counterfactual.spec import Spec
+from icp.counterfactual.validator import Validator
+from icp.errors import SpecError
+from icp.files import writing_folder
+from icp.pairs import PreservingPairs
+
+
+def make_pairs(
+    data: Iterable[Any],
+    *,
+    edit: Editor,
+    spec: Spec,
+    validators: Sequence[Validator] = (),
+    keep: int = 1,
+    folder: "str | Path | None" = None,
+    progress: bool = True,
+) -> MadePairs:
+    """Counterfactual pairs of one kind: label-preserving where `edit` edits cues, label-flipping where it edits causes.
+
+    `data` are `icp.data.Labelled` or rows with `text`, `label` and whatever columns the spec reads; they are gone
+    through once, in constant memory. Of each row's proposals the first `keep` that nothing rejects are kept: what
+    changes nothing, changes another variable of the spec too, has a label that contradicts the kind, or that one of the
+    `validators` rejects. With `folder` the files are kept there (`MadePairs.load`), else for as long as the result.
+
+    Raises `SpecError` where `edit` mixes causes and cues, or edits a cause and nothing says what the new label is.
+    """
+    kinds = {spec.kind_of(name) for name in edit.variables}
+    if len(kinds) != 1:
+        named = ", ".join(edit.variables) or "nothing"
+        raise SpecError(f"the edit changes {named}, causes and cues at once: one edit makes pairs of one kind")
+    if keep < 1:
+        raise SpecError(f"keep={keep} pairs of a row: give at least 1")
+    kind = kinds.pop()
+    for part in (edit, *validators):
+        part.begin(spec)
+    temporary = TemporaryDirectory(prefix="icp-pairs-") if folder is None else None
+    place = Path(temporary.name if folder is None else folder)
+    with nullcontext(place) if folder is None else writing_folder(place, ABOUT, FORMAT) as work:
+        writer = Writer(work)
+        total = len(data) if hasattr(data, "__len__") else None
+        for number, row in enumerate(tqdm(rows_of(data), total=total, unit="row", disable=not progress)):
+            writer.rows += 1
+            _of_row(number, row, edit, spec, validators, keep, writer)
+        counts = writer.finish(spec, kind)
+    return MadePairs(spec, kind, counts, place, temporary)
+
+
+def _of_row(
+    number: int, row: Row, editor: Editor, spec: Spec, validators: Sequence[Validator], keep: int, writer: Writer
+) -> None:
+    _require_label(number, row, spec)
+    kept, before, proposal = 0, spec.values_in(row), None
+    for proposal in editor.edits(row, spec):
+        if isinstance(proposal, Rejection):
+            writer.reject(number, row, None, proposal)
+            continue
+        writer.proposed += 1
+        edit, why = _labelled(row, proposal, spec, before)
+        for validator in validators if why is None else ():
+            if (told := validator.reject(row, edit, spec)) is not None:
+                why = Rejection(validator.name, told)
+                break
+        if why is not None:
+            writer.reject(number, row, edit, why)
+            continue
+        writer.accept(number, row, edit)
+        kept += 1
+        if kept == keep:
+            return
+    if proposal is None:
+        writer.reject(number, row, None, Rejection("no proposal", "nothing was proposed for this text"))
+
+
+def _labelled(row: Row, edit: Edit, spec: Spec, before: dict[str, tuple[str, ...]]) -> tuple[Edit, Rejection | None]:
+    """The edit with the counterfactual's label, and why it is not of the kind that its variable makes, if so."""
+    if edit.text == row.text:
+        return edit, Rejection("unchanged", "the edit leaves the text as it is")
+    after = spec.values_in(Row(edit.text, row.label, row.columns))
+    for name in before:
+        if name != edit.variable and after[name] != before[name]:
+            told = f"the edit of {edit.variable} changes {name} too: {before[name]} to {after[name]}"
+            return edit, Rejection("mixed edit", told)
+    if spec.kind_of(edit.variable) is PreservingPairs:
+        if edit.label not in (None, row.label):
+            return edit, Rejection("label disagrees", f"{edit.variable} is a cue, and the label changes with it")
+        return replace(edit, label=row.label), None
+    label = edit.label
+    if label is None:
+        labels = spec.variable(edit.variable).labels or {}
+        if edit.after not in labels:
+            raise SpecError(
+                f"nothing says which label {edit.variable} = {edit.after!r} has: give the cause its labels in the spec"
+            )
+        label = spec.classes.index(labels[edit.after])
+    edit = replace(edit, label=label)
+    said = (spec.variable(edit.variable).labels or {}).get(edit.before)
+    if said is not None and said != spec.classes[row.label]:
+        told = f"{edit.variable} = {edit.before!r} goes with {said!r}, and the row has {spec.classes[row.label]!r}"
+        return edit, Rejection("label disagrees", told)
+    if label == row.label:
+        told = f"{edit.variable} is a cause, and the label stays {spec.classes[label]!r}"
+        return edit, Rejection("label disagrees", told)
+    return edit, None
+
+
+def _require_label(number: int, row: Row, spec: Spec) -> None:
+    if row.label >= len(spec.classes):
+        raise SpecError(
+            f"row {number} ({row.text!r}) has the label {row.label}: the spec has {len(spec.classes)} classes, "
+            f"{', '.join(spec.classes)}"
+        )
