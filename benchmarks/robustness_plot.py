@@ -1,6 +1,6 @@
 """The picture of the planted-cue study: what each method trades, and how many units it takes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ LINES = {
     "chosen": ("by indirect effect", POSITIVE, 2), "random": ("at random", NEUTRAL, 2),
     "erased": ("by indirect effect", POSITIVE, 3), "erased at random": ("at random", NEUTRAL, 3),
 }  # fmt: skip
+PIXELS = np.array([560.0, 330.0])
+"""About how many the points of the first panel spread over."""
 LEVELS = {"erm": ("plain fine-tuning", "dot"), "consistency": ("consistency", "dash")}
 
 
@@ -42,13 +44,17 @@ def picture(found: Mapping[str, Any]) -> go.Figure:
     )  # fmt: skip
     for ours, color, label in ((False, NEUTRAL, "compared with"), (True, POSITIVE, "ours")):
         mine = [name for name in names if name.startswith("icp_") == ours]
-        at = points[[names.index(name) for name in mine]]
+        at = points[[names.index(name) for name in mine]].reshape(-1, 2)
         bars = [[_half(methods[name], what) for name in mine] for what in ("inverted", "aligned")]
         figure.add_scatter(
-            x=at[:, 0], y=at[:, 1], mode="markers+text", text=mine, textposition=_sides(at), name=label,
-            marker=dict(color=color, size=9), textfont=dict(color=color, size=12), cliponaxis=False,
+            x=at[:, 0], y=at[:, 1], mode="markers", text=mine, name=label, marker=dict(color=color, size=9),
             error_x=dict(array=bars[0], thickness=1, width=0), error_y=dict(array=bars[1], thickness=1, width=0),
             row=1, col=1,
+        )  # fmt: skip
+    for name, point, (right, up) in zip(names, points, beside(points, names)):
+        figure.add_annotation(
+            x=point[0], y=point[1], text=name, ax=right, ay=-up, arrowwidth=0.5, arrowhead=0, standoff=5,
+            arrowcolor=NEUTRAL, font=dict(color=POSITIVE if name.startswith("icp_") else INK, size=12), row=1, col=1,
         )  # fmt: skip
     for name, (label, color, column) in LINES.items():
         sizes = dict(found["curve"].get(name, {}))
@@ -82,10 +88,32 @@ def _half(row: Mapping[str, Any], what: str) -> float:
     return 0.0 if ends is None else (ends[1] - ends[0]) / 2
 
 
-def _sides(points: np.ndarray) -> list[str]:
-    """On which side of a point its name stands: that with fewer neighbours nearby."""
-    sides = []
-    for x, y in points:
-        near = points[(abs(points[:, 0] - x) < 8) & (abs(points[:, 1] - y) < 1.2)]
-        sides.append("middle right" if (near[:, 0] > x).sum() <= (near[:, 0] < x).sum() else "middle left")
-    return sides
+def beside(points: np.ndarray, names: Sequence[str]) -> list[tuple[int, int]]:
+    """How many pixels right of each point and above it its name stands, clear of the points and of other names.
+
+    The nearest free place of each in turn; where none is free, the one that covers the least.
+    """
+    span = np.maximum(points.max(0) - points.min(0), 1e-9)
+    pixels = (points - points.min(0)) / span * PIXELS
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in pixels]
+    offsets = []
+    for name, (x, y) in zip(names, pixels):
+        wide, best = 4 + 3.5 * len(name), None
+        for radius in (14, 26, 40, 56, 74, 94, 116):
+            for angle in range(0, 360, 30):
+                right = round(np.cos(np.radians(angle)) * (radius + wide))
+                up = round(np.sin(np.radians(angle)) * radius)
+                box = (x + right - wide, y + up - 9, x + right + wide, y + up + 9)
+                cost = sum(_overlap(box, other) for other in taken) + 0.01 * radius
+                if best is None or cost < best[0]:
+                    best = (cost, (right, up), box)
+        offsets.append(best[1])
+        taken.append(best[2])
+    return offsets
+
+
+def _overlap(one: tuple, other: tuple) -> float:
+    """The area that two boxes (left, bottom, right, top) share."""
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, wide) * max(0.0, high)

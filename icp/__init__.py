@@ -6,6 +6,7 @@ from icp.apart import OnPairs
 from icp.audit import controlled_spuriousness
 from icp.bias import CrowsPairs, StereoSet, crows_pairs, stereoset
 from icp.certificate import Certificate
+from icp.changed import ChangedAnswers, changed_answers
 from icp.control_variate import ControlledMean, control_variate_mean
 from icp.drivers import Drivers, drivers
 from icp.effects import Effects
@@ -58,6 +59,7 @@ __all__ = [
     "Answers",
     "ArtefactError",
     "Certificate",
+    "ChangedAnswers",
     "Choice",
     "ClassProbability",
     "CoAblation",
@@ -109,6 +111,7 @@ __all__ = [
     "TaskLoss",
     "Unit",
     "UnitError",
+    "changed_answers",
     "co_ablation",
     "control_variate_mean",
     "controlled_spuriousness",

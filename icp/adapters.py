@@ -1,5 +1,6 @@
 """LoRA adapters (Hu et al. 2021) by peft: put on, kept off what was pruned, merged, saved."""
 
+import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,12 +39,30 @@ class Tuning:
 
         return pandas.DataFrame(self.history).set_index("step")
 
-    def save_pretrained(self, folder: "str | Path") -> Path:
-        """Write the adapters as peft does: `PeftModel.from_pretrained(base, folder)` loads them."""
+    def save_pretrained(self, folder: "str | Path", base: "str | Path | None" = None) -> Path:
+        """Write the adapters as peft does: `AutoPeftModelForCausalLM.from_pretrained(folder)` loads them and the base.
+
+        `base` names the folder or hub id that has the weights of the model before training (default: the one that it
+        was loaded from). Raises `ModelError` without it for a model that was cut, merged or made in memory: on the
+        weights that it came from, the adapters would be another model.
+        """
+        named = base or self.config.base_model_name_or_path
+        if not named:
+            raise ModelError(
+                "these adapters are of a model that was cut, merged or made in memory, so that no folder or hub id is "
+                "known to have its weights: save that model by its save_pretrained and give the folder as base=, or "
+                "save the fine-tuned model whole"
+            )
+        return self.write(folder, str(named))
+
+    def write(self, folder: "str | Path", base: str | None) -> Path:
+        """The same, naming this base or, by None, none: for a run, which knows its model by digests."""
         from safetensors.torch import save_file
 
+        config = copy.copy(self.config)
+        config.base_model_name_or_path = base
         with writing_folder(folder, "adapter_config.json", '"peft_type"', ("README.md",)) as work:
-            self.config.save_pretrained(work)
+            config.save_pretrained(work)
             save_file(self.weights, work / "adapter_model.safetensors", {"format": "pt"})
         return Path(folder)
 
@@ -71,12 +90,12 @@ def put_on(adapters: "PeftModel", weights: dict[str, Tensor]) -> None:
 
 
 def adapted(module: nn.Module, config: "LoraConfig") -> "PeftModel":
-    """The module with new adapters on it."""
+    """The module with new adapters on it, whose config is a copy: peft writes what it finds out into it."""
     from peft import get_peft_model
 
     with warnings.catch_warnings():  # peft reads an attribute that transformers has renamed
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        return get_peft_model(module, config)
+        return get_peft_model(module, copy.deepcopy(config))
 
 
 def carrying(model: Model, module: nn.Module) -> Model:

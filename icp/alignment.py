@@ -1,5 +1,6 @@
 """Aligning an input with its counterpart by token diff."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -38,7 +39,23 @@ def align(x: list[int], counterpart: list[int]) -> Alignment:
     return Alignment(tuple(positions), tuple(changed))
 
 
-def _runs(x: list[int], counterpart: list[int]) -> Iterator[tuple[str, int, int, int, int]]:
+def differing(x: list[int], counterpart: list[int]) -> tuple[int, ...]:
+    """The positions of x that its counterpart does not have, whether or not the two can be aligned."""
+    return tuple(i for tag, start, end, _, _ in _runs(x, counterpart) if tag != "equal" for i in range(start, end))
+
+
+def differing_words(text: str, counterpart: str) -> list[tuple[str, str]]:
+    """Both texts in pieces, word by word: (what the text says, what its counterpart says there), often the same.
+
+    The first parts joined give the text, the second the counterpart; one of them is empty where the other has a word
+    more.
+    """
+    mine, theirs = (re.findall(r"\w+|\s+|[^\w\s]", each) for each in (text, counterpart))
+    pieces = (("".join(mine[i:i_end]), "".join(theirs[j:j_end])) for _, i, i_end, j, j_end in _runs(mine, theirs))
+    return [piece for piece in pieces if any(piece)]
+
+
+def _runs(x: list[int] | list[str], counterpart: list[int] | list[str]) -> Iterator[tuple[str, int, int, int, int]]:
     """`difflib` opcodes of what lies between the equal ends, which its longest match could otherwise cross."""
     shortest = min(len(x), len(counterpart))
     start = next((i for i in range(shortest) if x[i] != counterpart[i]), shortest)

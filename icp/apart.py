@@ -48,6 +48,9 @@ class OnPairs(Objective):
     def begin(self, model, rows):
         return self.objective.begin(model, rows)
 
+    def require_batch(self, rows, size):
+        self.objective.require_batch(rows, self.per_step)
+
     def watches(self, model):
         return self.objective.watches(model)
 

@@ -88,7 +88,9 @@ app.command()(co_ablate)
 @app.command()
 def score(
     model: ModelArgument,
-    pairs: Annotated[Path, typer.Argument(help="JSON lines with text, counterpart and answers.")],
+    pairs: Annotated[
+        Path, typer.Argument(help="JSON lines with text, counterpart and answers, or saved label-preserving pairs.")
+    ],
     out: Annotated[Path, typer.Option(help="The run's folder; it is resumed where it exists.")],
     cost: Costs,
     by: Annotated[list[str], typer.Option(help="Split by these fields: template, word, group.")] = ("template",),
@@ -100,10 +102,14 @@ def score(
 ):
     """Rank units by how much of the cue they carry, on one of three splits of the pairs."""
     from icp import load, steps
-    from icp.probes import Probe
+    from icp.pairs import Pairs, PreservingPairs, read_rows, require_kind
     from icp.steps import loss_of
 
-    parts = Probe.load(pairs).split(by=by, seed=seed)
+    rows = read_rows(pairs)
+    if isinstance(rows, Pairs):
+        require_kind(rows.probe, type(rows), PreservingPairs, "a ranking by the cue")
+        rows = rows.probe
+    parts = rows.split(by=by, seed=seed)
     splits = _split_costs(cost, seed)
     loaded = load(model)
     options = dict(
@@ -126,24 +132,34 @@ def prune(
     model: ModelArgument,
     run: FolderArgument,
     max_damage: Annotated[float, typer.Option(help="The rise of each loss, in nats, at most.")] = 0.02,
-    alone: Annotated[float, typer.Option(help="The share of it that one unit may spend by itself.")] = 0.5,
+    intervention: Annotated[
+        str, typer.Option(help="mask:mean, mask:zero, scale:ALPHA, or erase:RANK, so many directions of each head.")
+    ] = "mask:mean",
+    alone: Annotated[
+        float, typer.Option(help="The share of it that one unit may spend by itself, under the mean mask.")
+    ] = 0.5,
     out: Annotated[Path | None, typer.Option(help="Where the checkpoint goes; default: pruned/ in the run.")] = None,
     quiet: Quiet = False,
 ):
     """Measure nested sets jointly on the selecting split, choose one, and save the cut model."""
     import icp
     from icp import steps
+    from icp.interventions import intervention_of
     from icp.probes import Probe
 
+    what = intervention_of(intervention)
     select = Probe.load(run / "select.jsonl")
     watched = {
         path.stem.removeprefix("cost-").removesuffix("-select"): path for path in run.glob("cost-*-select.jsonl")
     }
     losses = {name: (probe := Probe.load(path), steps.loss_of(probe)) for name, path in sorted(watched.items())}
     loaded = icp.load(model)
-    selection = steps.cut(loaded, select, losses, run, max_damage=max_damage, alone=alone, progress=not quiet)
+    options = dict(max_damage=max_damage, intervention=what, alone=alone, progress=not quiet)
+    selection = steps.cut(loaded, select, losses, run, **options)
+    steps.describe(loaded, select, selection, run, progress=not quiet)
     folder = icp.prune(loaded, selection).save_pretrained(out or run / "pruned")
-    typer.echo(f"cut {len(selection)} units: {', '.join(map(str, selection.units))}\npruned model: {folder}")
+    typer.echo(f"cut {len(selection)} units ({what.label}): {', '.join(map(str, selection.units))}")
+    typer.echo(f"pruned model: {folder}")
 
 
 app.command()(finetune)
@@ -152,26 +168,42 @@ app.command()(finetune)
 @app.command()
 def evaluate(
     models: Annotated[list[str], typer.Argument(help="Models to compare, each a name or a folder.")],
-    probe: Annotated[Path, typer.Option(help="JSON lines to evaluate on.")],
+    probe: Annotated[Path, typer.Option(help="JSON lines to evaluate on, or saved label-preserving pairs.")],
     metric: Annotated[
         list[str],
         typer.Option(
             help="Default: what the probe allows, of gap, accuracy, task_loss, f1, worst_group_accuracy, ece, "
-            "demographic_parity_difference, equal_opportunity_difference. next_token_loss when named."
+            "demographic_parity_difference, equal_opportunity_difference, and of consistency with sensitivity. "
+            "next_token_loss when named."
         ),
     ] = (),
+    flipping: Annotated[
+        Path | None, typer.Option(help="Saved label-flipping pairs: gives sensitivity beside consistency.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to keep every number, as JSON.")] = None,
 ):
-    """Evaluate models on one probe; the table has means and 95% intervals."""
+    """Evaluate models on one probe; the table has means and 95% intervals.
+
+    With --out and labels, which answers changed from the first model to the second is kept beside it, as
+    changed-answers*.json for evaluation*.json.
+    """
     from icp import load
     from icp.evaluate import evaluate as evaluated
-    from icp.probes import Probe
+    from icp.pairs import FlippingPairs, Pairs, read_rows
+    from icp.steps import answers_changed
 
-    inputs = Probe.load(probe)
-    result = evaluated({name: load(name) for name in models}, inputs, list(metric) or None)
+    inputs, loaded = read_rows(probe), {name: load(name) for name in models}
+    flipped = None if flipping is None else FlippingPairs.load(flipping)
+    result = evaluated(loaded, inputs, list(metric) or None, flipping=flipped)
+    texts = inputs.probe if isinstance(inputs, Pairs) else inputs
+    changed = None if out is None else answers_changed(loaded, texts)
     if out is not None:
         result.save(out)
     typer.echo(result.table().to_string(float_format="{:.4f}".format))
+    if changed is not None:
+        beside = changed.save(out.with_name(f"changed-answers{out.stem.removeprefix('evaluation')}.json"))
+        counts = ", ".join(f"{row['n']:.0f} {kind}" for kind, row in changed.counts().iloc[1:].iterrows())
+        typer.echo(f"answers of {changed.names[1]} that changed: {counts}\nanswers: {beside}")
 
 
 @app.command()
@@ -189,13 +221,13 @@ def report(
 
 def _split_costs(paths: list[Path], seed: int) -> dict:
     """Each file's examples split three ways, by template and word where all have them, else by text."""
-    from icp.probes import Probe
+    from icp.pairs import read_probe
 
     splits = {}
     for path in paths:
         if path.stem in splits:
             raise IcpError(f"two cost files are called {path.stem!r}: give them different names")
-        probe = Probe.load(path)
+        probe = read_probe(path)
         by = [field for field in ("template", "word") if all(getattr(e, field) is not None for e in probe.examples)]
         splits[path.stem] = probe.split(by=by or "text", seed=seed)
     return splits

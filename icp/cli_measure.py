@@ -8,10 +8,10 @@ import typer
 from icp.errors import IcpError
 
 ModelArgument = Annotated[str, typer.Argument(help="'smollm2', a hub id, or a local folder.")]
-ProbeArgument = Annotated[Path, typer.Argument(help="JSON lines with at least a text each.")]
+ProbeArgument = Annotated[Path, typer.Argument(help="JSON lines with at least a text each, or saved pairs.")]
 Store = Annotated[Path, typer.Option(help="A zarr folder; it is resumed where it exists, and may be shared.")]
 PropertyName = Annotated[str, typer.Option(help="LogitDifference, TaskLoss, NextTokenLoss, ...")]
-Span = Annotated[str, typer.Option(help="all, last, or a span such as 2:5 or -3:.")]
+Span = Annotated[str, typer.Option(help="all, last, cue, rest, or a span such as 2:5.")]
 Reference = Annotated[Path | None, typer.Option(help="JSON lines over which mean masks take their means.")]
 BatchSize = Annotated[int | None, typer.Option(help="Rows a forward pass.")]
 Device = Annotated[str | None, typer.Option(help="Where the model goes: cpu, cuda, cuda:1, ...; default: cpu.")]
@@ -58,7 +58,7 @@ def measure(
     """
     from icp import load
     from icp.interventions import intervention_of
-    from icp.probes import Probe
+    from icp.pairs import read_probe
     from icp.properties import property_of
     from icp.sweep.measure import measure as measured
     from icp.sweep.ray import Ray
@@ -79,10 +79,10 @@ def measure(
     loaded = load(model, device=device)
     effects = measured(
         loaded,
-        Probe.load(probe),
+        read_probe(probe),
         list(unit) or loaded.units(*_words("head,neuron" if kinds is None else kinds)),
         [intervention_of(label) for label in intervention],
-        reference=None if reference is None else Probe.load(reference),
+        reference=None if reference is None else read_probe(reference),
         batch_size=batch_size,
         memory=None if memory is None else memory * 1e9,
         padding_side=padding_side,
@@ -120,7 +120,7 @@ def co_ablate(
     from icp import load
     from icp.effects import Effects
     from icp.interventions import intervention_of
-    from icp.probes import Probe
+    from icp.pairs import read_probe
     from icp.properties import property_of
     from icp.scores import spuriousness
     from icp.sweep.co_ablation import co_ablation
@@ -129,12 +129,12 @@ def co_ablate(
         raise IcpError("say which units, one way: --unit several times, or --effects with a store")
     result = co_ablation(
         load(model, device=device),
-        Probe.load(probe),
+        read_probe(probe),
         list(unit) or spuriousness(Effects.load(effects)).head(first).units,
         intervention_of(intervention),
         property=property_of(property),
         positions=_span(positions),
-        reference=None if reference is None else Probe.load(reference),
+        reference=None if reference is None else read_probe(reference),
         batch_size=batch_size,
         store=store,
         progress=not quiet,
@@ -183,4 +183,6 @@ def _span(positions: str) -> str | tuple[int, int | None]:
     try:
         return int(start), int(stop) if stop else None
     except ValueError as error:
-        raise IcpError(f"cannot read the positions {positions!r}: use all, last, or a span such as 2:5") from error
+        raise IcpError(
+            f"cannot read the positions {positions!r}: use all, last, cue, rest, or a span such as 2:5"
+        ) from error

@@ -12,7 +12,8 @@ from icp.errors import IcpError
 def finetune(
     model: ModelArgument,
     train: Annotated[
-        Path, typer.Argument(help="JSON lines with text, answers and label; a counterpart to be swapped.")
+        Path,
+        typer.Argument(help="JSON lines with text, answers and label; a counterpart to be swapped, or saved pairs."),
     ],
     out: Annotated[Path, typer.Option(help="Checkpoints, the adapters and the merged model; it is resumed.")],
     selection: Annotated[
@@ -36,6 +37,7 @@ def finetune(
     """Fine-tune by LoRA, plainly or with the invariance, and save adapters and the merged model."""
     import icp
     from icp.interventions import intervention_of
+    from icp.pairs import read_rows
 
     options = {"weight": weight, "divergence": divergence, "units_per_step": units_per_step}
     options = {name: value for name, value in options.items() if value is not None}
@@ -51,7 +53,7 @@ def finetune(
     }  # fmt: skip
     tuned = icp.finetune(
         icp.load(model, device=device),
-        icp.Probe.load(train),
+        read_rows(train),
         invariance=invariance,
         arguments={name: value for name, value in arguments.items() if value is not None},
         preset=preset,

@@ -1,7 +1,7 @@
 """The inputs that drive a unit: where in a probe's texts it is most active, token by token."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +10,33 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from icp.alignment import differing
 from icp.errors import ArtefactError, IcpError, UnitError
 from icp.files import read_json, write_json
 from icp.model import Model
 from icp.probes import Probe
+from icp.reading import PLACES, reading
 from icp.sites import Site
 from icp.sweep.donors import run_capturing
 from icp.sweep.plan import require_finite
 from icp.tokenizing import encode
 from icp.units import Unit
 
-FORMAT, VERSION = "icp-drivers", 1
+FORMAT, VERSION = "icp-drivers", 2
 TOKENS_A_PASS = 1024
 
 
 @dataclass(frozen=True)
 class DrivingInput:
-    """One text as the model's tokens, and the unit's activation at each of them."""
+    """One text as the model's tokens, and the unit's activation at each of them.
+
+    `cue` are the positions of tokens that the text's counterpart does not have (of several counterparts, any of them).
+    """
 
     text: str
     tokens: tuple[str, ...]
     activations: tuple[float, ...]
+    cue: tuple[int, ...] = ()
 
     @property
     def peak(self) -> int:
@@ -44,11 +50,13 @@ class Drivers:
 
     An activation is the unit's own signed value in the clean run; for a head, which has `d_head` values, it is the norm
     of what the head writes into the residual stream, and for a query or key the norm of the vector, so never negative.
-    `header` holds the provenance.
+    `header` holds the provenance. `reads` says of heads where the attention of a text's last token goes, as shares that
+    sum to 1 (`icp.reading`), over the texts that have a cue.
     """
 
     inputs: dict[str, tuple[DrivingInput, ...]]
     header: dict[str, Any]
+    reads: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def units(self) -> list[Unit]:
@@ -57,7 +65,7 @@ class Drivers:
     def save(self, path: "str | Path") -> Path:
         """Write JSON."""
         inputs = {unit: [asdict(driving) for driving in found] for unit, found in self.inputs.items()}
-        return write_json(path, FORMAT, VERSION, {"header": self.header, "inputs": inputs})
+        return write_json(path, FORMAT, VERSION, {"header": self.header, "inputs": inputs, "reads": self.reads})
 
     @classmethod
     def load(cls, path: "str | Path") -> "Drivers":
@@ -65,16 +73,20 @@ class Drivers:
         stored = read_json(path, FORMAT, VERSION)
         try:
             inputs = {str(Unit.parse(u)): tuple(map(_stored_input, found)) for u, found in stored["inputs"].items()}
-            return cls(inputs, dict(stored["header"]))
+            reads = {str(Unit.parse(u)): {p: float(told[p]) for p in PLACES} for u, told in stored["reads"].items()}
+            return cls(inputs, dict(stored["header"]), reads)
         except (KeyError, TypeError, ValueError, AttributeError, UnitError) as error:
             raise ArtefactError(f"{path} is damaged ({error}): write it again with Drivers.save") from error
 
 
 def _stored_input(row: dict[str, Any]) -> DrivingInput:
     tokens, activations = tuple(row["tokens"]), tuple(float(a) for a in row["activations"])
+    cue = tuple(int(position) for position in row["cue"])
     if len(tokens) != len(activations) or not tokens:
         raise ValueError(f"{len(tokens)} tokens but {len(activations)} activations")
-    return DrivingInput(row["text"], tokens, activations)
+    if any(not 0 <= position < len(tokens) for position in cue):
+        raise ValueError(f"{len(tokens)} tokens but a cue at {cue}")
+    return DrivingInput(row["text"], tokens, activations, cue)
 
 
 def drivers(model: Model, probe: Probe, units: "Sequence[Unit | str]", top: int = 5) -> Drivers:
@@ -97,13 +109,19 @@ def drivers(model: Model, probe: Probe, units: "Sequence[Unit | str]", top: int 
     rows = [encode(model.tokenizer, text, "") for text in texts]
     activations = _activations(model, rows, sites, units)
     contexts = _contexts(rows)
+    cues = _cues(probe, dict(zip(texts, rows)))
     tokens = [_token_texts(model.tokenizer, row) for row in rows]
     inputs = {}
     for unit, values in zip(units, activations):
         found = _strongest(values, contexts)[:top]
-        inputs[str(unit)] = tuple(DrivingInput(texts[t], tokens[t], tuple(values[t].tolist())) for t in found)
+        inputs[str(unit)] = tuple(
+            DrivingInput(texts[t], tokens[t], tuple(values[t].tolist()), cues[texts[t]]) for t in found
+        )
     header = {"model": model.name, "binding": model.binding, "texts": len(texts)}
-    return Drivers(inputs, header)
+    cued = [place for place, text in enumerate(texts) if cues[text]]
+    heads = [unit for unit in units if unit.kind == "head"]
+    reads = reading(model, [rows[i] for i in cued], [cues[texts[i]] for i in cued], heads)
+    return Drivers(inputs, header, reads)
 
 
 def _activations(model: Model, rows: list[list[int]], sites: list[Site], units: list[Unit]) -> list[list[np.ndarray]]:
@@ -130,6 +148,16 @@ def _activation(site: Site, unit: Unit, values: Float[Tensor, "row pos width"]) 
     if unit.kind in ("query", "key"):
         return values[:, :, columns].norm(dim=-1)
     return values[:, :, columns[0]]
+
+
+def _cues(probe: Probe, rows: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
+    """For each text, the positions of tokens that one of its counterparts does not have."""
+    found: dict[str, set[int]] = {text: set() for text in rows}
+    for example in probe.examples:
+        if example.counterpart is not None:
+            for text, other in ((example.text, example.counterpart), (example.counterpart, example.text)):
+                found[text].update(differing(rows[text], rows[other]))
+    return {text: tuple(sorted(positions)) for text, positions in found.items()}
 
 
 def _contexts(rows: list[list[int]]) -> list[list[int]]:

@@ -25,7 +25,7 @@ from icp.sweep.plan import Plan
 from icp.units import Unit
 
 SMALLEST = 1e-6
-"""Eigenvalues of a covariance below this share of its largest are taken for zero."""
+"""Eigenvalues below this share of the largest are taken for zero."""
 
 
 def erasure(model: Model, units: "list[Unit | str]", pairs: Probe, *, rank: int = 1) -> Selection:
@@ -33,7 +33,8 @@ def erasure(model: Model, units: "list[Unit | str]", pairs: Probe, *, rank: int 
 
     `icp.prune` writes it into the weights. Labels are not looked at. A unit that no pair moves is left out. Raises
     `UnitError` for units that are not heads, value dimensions or neurons, `IcpError` for a rank that a unit has not the
-    dimensions for, `ProbeError` where a counterpart is missing or cannot be aligned.
+    dimensions for, or of which some directions would be arbitrary, since the pairs move the unit along fewer;
+    `ProbeError` where a counterpart is missing or cannot be aligned.
     """
     found = [Unit.parse(unit) for unit in units]
     about = {"made": f"erase:{rank}", "pairs": len(pairs), "probe": pairs.digest}
@@ -62,6 +63,11 @@ def directions(model: Model, units: list[Unit], pairs: Probe, rank: int) -> tupl
         mean, covariance, difference = moments[unit]
         if difference.any():
             along, read = _directions(covariance, difference, rank)
+            if len(along) < rank:
+                raise IcpError(
+                    f"rank={rank} is more than the {len(along)} direction(s) along which the pairs move {unit}: give a "
+                    "smaller rank, or more pairs"
+                )
             shift = (mean @ read.T @ along).tolist()
             choices.append(Choice(unit, "erase", 0.0, tuple(shift), tuple(map(tuple, along.tolist())),
                                   tuple(map(tuple, read.tolist()))))  # fmt: skip
@@ -71,13 +77,13 @@ def directions(model: Model, units: list[Unit], pairs: Probe, rank: int) -> tupl
 def _directions(
     covariance: Float[Tensor, "width width"], difference: Float[Tensor, "width width"], rank: int
 ) -> tuple[Float[Tensor, "rank width"], Float[Tensor, "rank width"]]:
-    """What is taken away, and what it is read off by: S^1/2 U and S^-1/2 U."""
+    """What is taken away, and what it is read off by: S^1/2 U and S^-1/2 U; fewer than `rank` where D has no more."""
     variance, axes = torch.linalg.eigh(covariance)
     kept = variance > SMALLEST * variance.max()
     root, axes = variance[kept].sqrt(), axes[:, kept]
     inverse = axes / root
-    _, found = torch.linalg.eigh(inverse.T @ difference @ inverse)
-    most = found[:, -rank:]
+    moved, found = torch.linalg.eigh(inverse.T @ difference @ inverse)
+    most = found[:, moved > SMALLEST * moved.max()][:, -rank:]
     return (axes * root @ most).T, (inverse @ most).T
 
 

@@ -23,7 +23,7 @@ from icp.presets import preset_of
 from icp.probes import Probe
 from icp.runs import Run, provenance
 from icp.step import Objective
-from icp.weights import copied
+from icp.weights import copied, without_name
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -60,8 +60,9 @@ def finetune(
     `lora` is a `peft.LoraConfig` (default: rank 8, alpha 16, every linear layer of the blocks); `arguments` are those
     of `transformers.TrainingArguments`; `preset` names defaults for both by the model's size (`icp.PRESETS`). With
     `folder`, checkpoints are kept there, the same call resumes from the last, and the adapters end up in
-    `folder/adapter`. Start a script by `accelerate launch` to train on several GPUs: each process returns the same
-    model, and the first one writes.
+    `folder/adapter` (of a model that was cut or merged in memory they name no base, until `Tuning.save_pretrained` is
+    told one). Start a script by `accelerate launch` to train on several GPUs: each process returns the same model, and
+    the first one writes.
 
     Raises `ProbeError` naming the row that cannot be trained on, `ModelError` for a model that is not a plain
     `transformers` one, `ArtefactError` for a folder of another run, `NotFiniteError` where the loss is not finite.
@@ -76,12 +77,14 @@ def finetune(
     config = default_lora(model, **start.lora) if lora is None else lora
     saves = {"save_strategy": "no"} if folder is None else {}
     options = ARGUMENTS | saves | dict(start.arguments) | dict(arguments or {})
-    _require_arguments(options)
+    _require_arguments(options, folder)
+    losses.require_batch(options["per_device_train_batch_size"])
     with seeded(seed), TemporaryDirectory() if folder is None else nullcontext(folder) as place:
         asked = TrainingArguments(
             output_dir=str(place), seed=seed, disable_tqdm=True, use_cpu=model.device.type == "cpu", **options
         )
         adapters = adapted(copied(model.module), config)
+        config = adapters.active_peft_config
         if folder is None:
             history = _trained(losses, adapters, asked, progress)
         else:
@@ -94,12 +97,12 @@ def finetune(
                     if asked.process_index == 0:
                         run.finish(Tuning(config, weights_of(adapters), history))
         tuning = Tuning(config, weights_of(adapters), history)
-        found = replace(model, module=adapters.merge_and_unload().eval(), tuning=tuning)
+        found = replace(model, module=without_name(adapters.merge_and_unload().eval()), tuning=tuning)
     require_pruned(found)
     return found
 
 
-def _require_arguments(options: Mapping[str, Any]) -> None:
+def _require_arguments(options: Mapping[str, Any], folder: "str | Path | None") -> None:
     """Raise `IcpError` for a training argument that there is not, is given another way, or would do nothing."""
     from transformers import TrainingArguments
 
@@ -115,6 +118,14 @@ def _require_arguments(options: Mapping[str, Any]) -> None:
             )
     if options.get("label_smoothing_factor"):
         raise IcpError("label_smoothing_factor is not heeded: the loss is that of icp's objectives; leave it out")
+    for name in ("eval_strategy", "eval_on_start", "load_best_model_at_end"):
+        if options.get(name, "no") not in ("no", False):
+            raise IcpError(
+                f"{name}={options[name]!r}: there are no rows to evaluate on while training; leave it out, and use "
+                "icp.evaluate afterwards"
+            )
+    if folder is None and options["save_strategy"] != "no":
+        raise IcpError(f"save_strategy={options['save_strategy']!r} without a folder keeps nothing: give folder= too")
     if not options["learning_rate"] >= 0:
         raise IcpError(f"learning_rate={options['learning_rate']} has to be at least 0")
     if options.get("max_steps", -1) <= 0 and not options["num_train_epochs"] > 0:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from icp.interventions import Intervention
+from icp.interventions import Intervention, affine
 from icp.sites import Site, Values
 
 
@@ -22,8 +22,7 @@ from icp.sites import Site, Values
 class SiteEdits:
     """Edits of one site in one batch: entry `e` changes columns `columns[e]` of row `rows[e]`.
 
-    At the positions where `where[e]` holds, `a -> alpha * a + shift`; with `alpha` 0 the old value does not enter, not
-    even an infinite one, and with no shift and `alpha` 1 nothing changes, bit for bit. `custom`, a user's own
+    At the positions where `where[e]` holds, `a -> alpha * a + shift` (`interventions.affine`). `custom`, a user's own
     intervention, replaces the affine rule where it is given.
     """
 
@@ -39,11 +38,8 @@ class SiteEdits:
         if self.custom is not None:
             new = self.custom.replace(old, self.where)
         else:
-            alpha = self.alpha[:, None, None]
-            scaled = alpha * old
             shift = torch.zeros_like(old) if self.shift is None else self.shift
-            # Adding a zero would turn -0.0 into 0.0, and a removed value must not enter even if it is infinite.
-            new = torch.where(alpha == 0, shift, torch.where(shift == 0, scaled, scaled + shift))
+            new = affine(old, self.alpha[:, None, None], shift)
         return torch.where(self.where[:, :, None], new, old)
 
     def apply(self, values: Values) -> Values:

@@ -6,6 +6,7 @@ intervention by one path. A user's own subclasses `Intervention` and overrides `
 
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -49,6 +50,19 @@ class Affine:
 
     alpha: float
     donor: Donor | None = None
+
+
+def affine(
+    old: Float[Tensor, "*values"], alpha: Float[Tensor, "..."], shift: Float[Tensor, "..."]
+) -> Float[Tensor, "*values"]:
+    """`alpha * old + shift`, each number by itself; alpha and shift broadcast.
+
+    Where alpha is 0 the old value does not enter, not even an infinite one; where alpha is 1 and the shift 0 nothing
+    changes, bit for bit.
+    """
+    scaled = alpha * old
+    # Adding a zero would turn -0.0 into 0.0.
+    return torch.where(alpha == 0, shift, torch.where(shift == 0, scaled, scaled + shift))
 
 
 class Intervention:

@@ -40,8 +40,8 @@ class Invariance(Objective):
     model, asks for `weights="any"`.
     At each step one of `interventions` is drawn, and `units_per_step` of the units, where that is given (1 is the mean
     over single units). `divergence`: `kl` or `js` of the outputs, in nats; `cosine` or `contrastive` (InfoNCE over the
-    batch, at `temperature`) of the residual stream at `representation`, a hook point such as
-    `blocks.20.hook_resid_post` (default: the last), where an answer is read.
+    batch, at `temperature`; 0 in a last batch of one row) of the residual stream at `representation`, a hook point such
+    as `blocks.20.hook_resid_post` (default: the last), where an answer is read.
 
     A swap with the counterpart needs one in every training row.
 
@@ -140,6 +140,14 @@ class Invariance(Objective):
             state["chosen"] = torch.full((self.rerank.top,), -1)
             state["since"] = torch.tensor([-1])
         return state
+
+    def require_batch(self, rows, size):
+        if self.divergence == "contrastive" and size == 1 and any(len(reads) == 1 for reads in rows.of_row):
+            raise IcpError(
+                "divergence='contrastive' compares the rows of a batch with each other, and with one row "
+                "(per_device_train_batch_size, or per_step of OnPairs) there is nothing to compare: give at least 2, "
+                "or use kl, js or cosine"
+            )
 
     def watches(self, model):
         names = {unit.site for unit in self._lenders}

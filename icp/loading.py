@@ -15,7 +15,7 @@ from icp.hooks import captured
 from icp.model import Model
 from icp.quiet import quiet_transformers
 from icp.units import site_name
-from icp.weights import copied
+from icp.weights import copied, without_name
 
 HEAD = "ForSequenceClassification"
 
@@ -124,6 +124,7 @@ def _from_module(module: nn.Module, tokenizer: Any, name: str | None = None) -> 
                 f"a {module.active_peft_config.peft_type.value} adapter cannot be merged into weights: "
                 "load its base model, or use an adapter such as LoRA"
             )
+        name = name or getattr(getattr(module, "config", None), "_name_or_path", "") or None
         return _from_module(_merged(module), tokenizer, name)
     if any("BaseTunerLayer" in {base.__name__ for base in type(part).__mro__} for part in module.modules()):
         raise ModelError(
@@ -172,7 +173,8 @@ def _merged(module: Any) -> nn.Module:
         raise ModelError("some of this peft model's adapters are switched off and some are on: switch all of them")
     base = copied(module)
     if enabled:
-        return base.merge_and_unload()
+        merged = base.merge_and_unload()
+        return without_name(merged) if hasattr(merged, "config") else merged
     if module.get_model_status().merged_adapters:
         base.unmerge_adapter()
     return base.unload()

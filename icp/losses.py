@@ -67,6 +67,11 @@ class Losses:
         looks_at = tuple(Rows.of(model, each.pairs) if isinstance(each, OnPairs) else rows for each in some)
         return cls(model, rows, some, looks_at, tuple(each.begin(model, its) for each, its in zip(some, looks_at)))
 
+    def require_batch(self, size: int) -> None:
+        """Raise `IcpError` where an objective cannot be minimised on batches of so many rows."""
+        for objective, rows in zip(self.objectives, self.looks_at):
+            objective.require_batch(rows, size)
+
     def on(self, module: nn.Module) -> "Losses":
         """The same of the module that is trained: the model's own, a copy of it, or a peft model around either.
 

@@ -16,6 +16,16 @@ from icp.losses import Losses
 from icp.rows import Rows
 
 STATE = "icp_objective.safetensors"
+INSTEAD = (
+    "evaluate with icp.evaluate(icp.load(trainer.model, tokenizer), held_out), or pass own_loss=True with data sets, a "
+    "collator and a loss of your own"
+)
+
+
+def last_checkpoint(folder: "str | Path") -> Path | None:
+    """The last whole checkpoint in a folder: one counts as whole once it holds `STATE`."""
+    whole = [path.parent for path in Path(folder).glob(f"checkpoint-*/{STATE}")]
+    return max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
 
 
 class ObjectiveMixin:
@@ -28,23 +38,28 @@ class ObjectiveMixin:
 
     The rows of `losses` are then the training set, and their task loss and penalty what is minimised; logs have both.
     With `own_loss=True` the training set, the collator and the loss stay those of the Trainer, and the penalty alone is
-    added: each batch has to hold, as `row`, the numbers of its rows in `losses`. What objectives keep is saved in
-    checkpoints, and `train(resume_from_checkpoint=...)` reads it. What was pruned from the model stays pruned. Several
-    GPUs are for `accelerate launch`: without it one is used, since the replicas of `torch.nn.DataParallel` share the
-    hooks and would mix up what they see.
+    added: each batch has to hold, as `row`, the numbers of its rows in `losses`. Evaluation is then the Trainer's own,
+    by its own loss without the penalty, whether there is a `row` or not; without `own_loss`, use `icp.evaluate`.
 
-    Raises `IcpError` without `args` and for batches without rows, `NotFiniteError` where the loss is not finite,
-    `ArtefactError` for a checkpoint that holds no states, `ModelError` for a model that is not that of `losses`.
+    What objectives keep is saved in checkpoints, and `train(resume_from_checkpoint=...)` reads it. What was pruned from
+    the model stays pruned. Several GPUs are for `accelerate launch`: without it one is used, since the replicas of
+    `torch.nn.DataParallel` share the hooks and would mix up what they see.
+
+    Raises `IcpError` without `args`, for batches without rows and for data that would not be used, `NotFiniteError`
+    where the loss is not finite, `ArtefactError` for a checkpoint that holds no states, `ModelError` for a model that
+    is not that of `losses`.
     """
 
     def __init__(self, *given: Any, losses: Losses, own_loss: bool = False, **options: Any):
         if not own_loss:
+            _require_unsaid(options)
             options = {"train_dataset": _Numbers(len(losses.rows)), "data_collator": _Collator(losses.rows)} | options
         arguments = given[1] if len(given) > 1 else options.get("args")
         if arguments is None:
             raise IcpError("no training arguments were given: pass args=TrainingArguments(...)")
         if arguments.n_gpu > 1:
             arguments._n_gpu = 1
+        losses.require_batch(arguments.per_device_train_batch_size)
         super().__init__(*given, **options)
         self.model_accepts_loss_kwargs = False  # losses are means over a batch
         self.own_loss, self.losses = own_loss, losses.on(self.model)
@@ -55,13 +70,14 @@ class ObjectiveMixin:
         self.add_callback(SavesStates(self.losses.states, STATE))
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if not model.training:
+            given = _without_rows(inputs)
+            return super().compute_loss(model, given, return_outputs, num_items_in_batch=num_items_in_batch)
         if "row" not in inputs:
-            if model.training:
-                raise IcpError(
-                    "a training batch has no 'row', the numbers of its rows in losses: let each example of the data "
-                    "set have it, and set remove_unused_columns=False"
-                )
-            return super().compute_loss(model, inputs, return_outputs=return_outputs)
+            raise IcpError(
+                "a training batch has no 'row', the numbers of its rows in losses: let each example of the data set "
+                "have it, and set remove_unused_columns=False"
+            )
         inputs = dict(inputs)
         index, step = inputs.pop("row").tolist(), self.state.global_step
         share = 1
@@ -76,11 +92,32 @@ class ObjectiveMixin:
         if not torch.isfinite(loss):
             raise NotFiniteError(
                 f"the loss is {loss.item()} at step {step + 1} (task {task.item()}, penalty {penalty.item()}): lower "
-                f"the learning rate; what was saved before is in {self.args.output_dir}"
+                f"the learning rate; {self._left}"
             )
         self._agree()
         self.parts.append((task.detach() / share, penalty.detach() / share))
         return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(self, model, inputs, *given, **options):
+        return super().prediction_step(model, _without_rows(inputs), *given, **options)
+
+    def get_eval_dataloader(self, *given, **options):
+        self._require_own_collator()
+        return super().get_eval_dataloader(*given, **options)
+
+    def get_test_dataloader(self, *given, **options):
+        self._require_own_collator()
+        return super().get_test_dataloader(*given, **options)
+
+    def _require_own_collator(self) -> None:
+        if isinstance(self.data_collator, _Collator):
+            raise IcpError(f"this Trainer has the training rows of losses and nothing else: {INSTEAD}")
+
+    @property
+    def _left(self) -> str:
+        """What is left of a training that stops."""
+        last = last_checkpoint(self.args.output_dir)
+        return "no checkpoint was saved before" if last is None else f"the last checkpoint is {last}"
 
     def _agree(self) -> None:
         """Average what objectives keep over the processes, each of which has seen other rows; what they count stays."""
@@ -128,6 +165,17 @@ class ObjectiveMixin:
                 if f"{number}.{name}" not in stored:
                     raise ArtefactError(f"{checkpoint / STATE} has no {number}.{name}: it is of other objectives")
                 state[name] = stored[f"{number}.{name}"].to(state[name].device)
+
+
+def _require_unsaid(options: dict[str, Any]) -> None:
+    """Raise `IcpError` for data that a Trainer on the rows of `losses` would not use, or could not read."""
+    for name in ("train_dataset", "data_collator", "eval_dataset", "compute_metrics"):
+        if options.get(name) is not None:
+            raise IcpError(f"{name} was given, and this Trainer has the training rows of losses alone: {INSTEAD}")
+
+
+def _without_rows(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in inputs.items() if name != "row"}
 
 
 class _Numbers(torch.utils.data.Dataset):

@@ -164,12 +164,16 @@ summary { cursor: pointer; color: var(--link); font-size: 0.95rem; }
 .beside > figure { flex: 1 1 480px; min-width: 0; max-width: 600px; } .beside > .scroll { flex: 1 1 300px; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(330px, 100%), 1fr)); gap: 8px 32px; }
 h3 small { display: block; font-weight: 400; font-size: 0.85em; color: var(--soft); }
+mark { background: #ffe9a8; color: inherit; padding: 1px 3px; border-radius: 3px; }
+mark small { margin-left: 4px; color: var(--soft); }
+.examples td:first-child { min-width: 19rem; }
 .note { color: var(--soft); font-size: 0.9rem; }
 .tokens { line-height: 2; font-size: 0.95rem; overflow-wrap: anywhere; }
 .tokens span { white-space: pre-wrap; padding: 3px 1px; border-radius: 3px; box-shadow: inset 0 0 0 0.5px #ffffff; }
+.tokens span.cue { box-shadow: inset 0 0 0 1.5px var(--ink); padding: 3px 3px; }
 .legend { display: inline-flex; align-items: center; gap: 8px; color: var(--soft); font-size: 0.85rem; }
 .legend i { display: inline-block; width: 120px; height: 11px; border: 1px solid var(--line); border-radius: 2px; }
-.tokens span, .legend i, .tile, .warning { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
+.tokens span, .legend i, .tile, .warning, mark { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
 @media (min-width: 901px) { td .address { white-space: nowrap; } td .address wbr { display: none; } }
 @media (max-width: 900px) { table { font-size: 0.85rem; } th, td { padding-right: 8px; }
   th.number, td.number { padding-left: 8px; } }

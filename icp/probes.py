@@ -192,7 +192,10 @@ class Probe:
             if not line.strip():
                 continue
             try:
-                examples.append(_example(json.loads(line), ()))
+                row = json.loads(line)
+                if isinstance(row, dict) and "format" in row:
+                    raise ArtefactError(f"{path} holds {row['format']!r}, not the examples of a probe, one a line")
+                examples.append(_example(row, ()))
             except json.JSONDecodeError as error:
                 raise ArtefactError(
                     f"line {number} of {path} is not JSON ({error}): the file is cut short or foreign"

@@ -7,10 +7,12 @@ from torch import nn
 
 from icp.errors import PruneError
 from icp.families import BiasSwitch, Projection, outgoing, unwrap
+from icp.interventions import affine
 from icp.model import Model
 from icp.selection import Choice, Selection, constants, erased
 from icp.sweep.joint import require_disjoint
 from icp.units import Unit
+from icp.weights import without_name
 
 
 def prune(model: Model, selection: Selection, *, weights: str = "same") -> Model:
@@ -39,6 +41,8 @@ def prune(model: Model, selection: Selection, *, weights: str = "same") -> Model
                 "mask it with hooks, or cut the neurons and heads that write it"
             )
     pruned = model.copy()
+    if pruned.kind == "transformers":
+        without_name(pruned.module)
     by_site: dict[str, list[Choice]] = {}
     for choice in cuts:
         by_site.setdefault(choice.unit.site, []).append(choice)
@@ -102,7 +106,7 @@ def _cut_embedding(model: Model, choices: list[Choice]) -> None:
         if model.kind == "transformers":
             model.config.tie_word_embeddings = False
     columns, alpha, shift = constants(model, choices)
-    weight[:, columns] = torch.where(alpha == 0, shift, weight[:, columns] * alpha + shift)
+    weight[:, columns] = affine(weight[:, columns], alpha, shift)
 
 
 def _joined(before: Selection | None, selection: Selection) -> tuple[Choice, ...]:

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from icp.changed import ChangedAnswers
 from icp.drivers import Drivers
 from icp.effects import Effects
 from icp.embedded import NAME
@@ -19,10 +20,12 @@ from icp.sections import (
     backed_up,
     bullets,
     certified,
+    changed,
     dosed,
     driving,
     frontier_of,
     marked,
+    placed,
     plain,
     results,
     rounded,
@@ -61,6 +64,8 @@ def report(
     evaluations: Mapping[str, Evaluation] | None = None,
     drivers: Drivers | None = None,
     co_ablation: CoAblation | None = None,
+    changed_answers: Mapping[str, ChangedAnswers] | None = None,
+    by_position: Mapping[str, Effects] | None = None,
     notes: Sequence[str] = (),
     max_gap_left: float | None = None,
 ) -> Report:
@@ -68,23 +73,29 @@ def report(
 
     `estimates` are first-order effects, `exact` effects of (some of) the same units, `doses` effects of `Scale(alpha)`,
     `costs` effects of a mask on losses, by name. `evaluations` maps a section's name to models, of which the first is
-    what the others are compared with. `co_ablation` says whether units stand in for each other. `max_gap_left`, a
-    share, is drawn on the frontier as the target. Estimates that come without exact effects are said to be unaudited.
+    what the others are compared with. `co_ablation` says whether units stand in for each other, `changed_answers`, by
+    name, which answers one model gives that another did not. `by_position` are indirect effects measured at some
+    positions only, by their names. `max_gap_left`, a share, is drawn on the frontier as the target. Estimates that come
+    without exact effects are said to be unaudited.
 
     Raises `ArtefactError` where the artefacts were made on different models.
     """
-    costs, evaluations = dict(costs or {}), dict(evaluations or {})
+    costs, evaluations, by_position = dict(costs or {}), dict(evaluations or {}), dict(by_position or {})
     measured = {"estimates": estimates, "exact": exact, "doses": doses}
     measured |= {f"cost: {name}": effects for name, effects in costs.items()}
     measured = {name: effects for name, effects in measured.items() if effects is not None}
-    binding = _common(_bindings(measured, frontier, selection, drivers, co_ablation))
+    placed_ones = {f"at {name}": effects for name, effects in by_position.items()}
+    binding = _common(_bindings(measured | placed_ones, frontier, selection, drivers, co_ablation))
     for name, evaluation in evaluations.items():
-        _require_evaluated(binding, name, evaluation)
+        _require_evaluated(binding, f"the evaluation {name!r}", evaluation)
+    for name, comparison in (changed_answers or {}).items():
+        _require_evaluated(binding, f"the comparison {name!r}", comparison)
     model_name = _with_origin(model_name or next((e.header["model"] for e in measured.values()), ""))
     unit_of_P = next((e.header["unit_of_P"] for e in (exact, estimates, doses) if e is not None), "units of P")
     chosen = [] if selection is None else [choice.unit for choice in selection.choices if choice.cuts]
     sections = [
         results(summary, evaluations, unit_of_P, model_name),
+        changed(changed_answers or {}),
         units_map(exact if estimates is None else estimates, chosen),
         audited(estimates, exact),
         certified(measured),
@@ -93,6 +104,7 @@ def report(
         dosed(doses),
         frontier_of(frontier, selection, max_gap_left),
         selected(selection, estimates, exact, costs),
+        placed(by_position, drivers),
         driving(drivers, estimates if exact is None else exact),
         marked(measured),
         _provenance(measured, frontier, selection, drivers, binding, model_name),
@@ -136,13 +148,13 @@ def _common(bindings: dict[str, dict[str, str]]) -> dict[str, str]:
     return {key: value for key, (_, value) in first.items()}
 
 
-def _require_evaluated(binding: dict[str, str], name: str, evaluation: Evaluation) -> None:
+def _require_evaluated(binding: dict[str, str], what: str, measured: Evaluation | ChangedAnswers) -> None:
     """Raise `ArtefactError` where none of the evaluated models has the architecture and tokenizer of the artefacts."""
     for key in ("architecture", "tokenizer"):
-        found = {told[key] for told in evaluation.bindings.values() if key in told}
+        found = {told[key] for told in measured.bindings.values() if key in told}
         if found and key in binding and binding[key] not in found:
             raise ArtefactError(
-                f"the evaluation {name!r} is of another {key} ({', '.join(sorted(found))}) than the other artefacts "
+                f"{what} is of another {key} ({', '.join(sorted(found))}) than the other artefacts "
                 f"({binding[key]}): report artefacts of one model together"
             )
 

@@ -52,7 +52,7 @@ class Run:
         return tuple(read_json(self.folder / DONE, FORMAT, VERSION)["history"])
 
     def finish(self, tuning: Tuning) -> None:
-        tuning.save_pretrained(self.folder / "adapter")
+        tuning.write(self.folder / "adapter", tuning.config.base_model_name_or_path)
         write_json(self.folder / DONE, FORMAT, VERSION, {"history": list(tuning.history)})
 
 

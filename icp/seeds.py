@@ -27,11 +27,13 @@ def over_seeds(
     are drawn anew, by template and word (`icp.statistics`, or `icp.resampling` where the metric is no mean). t's
     quantile takes the degrees of freedom of Welch and Satterthwaite. One seed has no interval.
 
-    Raises `IcpError` for a method without an evaluation or without a metric in common, and `ArtefactError` where seeds
-    were evaluated on other examples.
+    Raises `IcpError` without a method, for one without an evaluation or without a metric in common, and `ArtefactError`
+    where seeds were evaluated on other examples.
     """
     import pandas
 
+    if not methods:
+        raise IcpError("no method was given: pass the evaluations of each by its name")
     rows = []
     for method, evaluations in methods.items():
         if not evaluations:

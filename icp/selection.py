@@ -14,6 +14,7 @@ from torch import Tensor
 
 from icp.errors import ArtefactError, UnitError
 from icp.files import writing_file
+from icp.interventions import affine
 from icp.model import Model
 from icp.sweep.joint import require_disjoint
 from icp.units import Unit
@@ -170,7 +171,7 @@ def hooked(model: Model, choices: Sequence[Choice]) -> Iterator[None]:
                 new = values.clone()
                 for where, matrix in kept:
                     new[:, :, where] = values[:, :, where] @ matrix.to(values)
-                new[:, :, columns] = torch.where(alpha == 0, shift, new[:, :, columns] * alpha + shift)
+                new[:, :, columns] = affine(new[:, :, columns], alpha, shift)
                 return new
 
             stack.callback(model.sites[name].hook(edit).remove)

@@ -70,6 +70,9 @@ class Objective:
         """The state before the first step. Raises `IcpError` for a model or rows that it cannot be trained on."""
         return {}
 
+    def require_batch(self, rows: Rows, size: int) -> None:
+        """Raise `IcpError` where batches of `size` rows are too few for what it compares."""
+
     def watches(self, model: Model) -> list[Site]:
         """The sites whose clean values a step needs."""
         return []

@@ -7,7 +7,9 @@
 | `cost-NAME.zarr` | `score` | exact damage of the candidates, one store a loss |
 | `doses.zarr` | `score` | the gap under `Scale(alpha)` of the top units |
 | `frontier.safetensors`, `selection.safetensors` | `cut` | the joint frontier and what was decided on it |
-| `evaluation*.json`, `drivers.json`, `about.json` | the demo, `icp evaluate` | more for the report, where it is there |
+| `drivers.json`, `at-POSITION.zarr` | `describe` | what selected units respond to, and at which tokens |
+| `evaluation*.json`, `about.json` | the demo, `icp evaluate` | more for the report, where it is there |
+| `changed-answers*.json` | the demo, `icp evaluate` | which answers changed, for the report |
 | `co-ablation.zarr` | `icp.co_ablation(store=...)` | whether units stand in for each other, for the report |
 """
 
@@ -15,12 +17,13 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from icp.drivers import Drivers
+from icp.changed import ChangedAnswers, changed_answers
+from icp.drivers import Drivers, drivers
 from icp.effects import Effects
 from icp.errors import ArtefactError, IcpError
 from icp.evaluation import Evaluation
 from icp.frontier import Frontier
-from icp.interventions import Mask, Scale, Swap
+from icp.interventions import Erase, Intervention, Mask, Scale, Swap
 from icp.model import Model
 from icp.nested_sets import frontier
 from icp.probes import Probe
@@ -32,6 +35,8 @@ from icp.sweep.co_ablation import CoAblation
 from icp.sweep.measure import measure
 
 Costs = Mapping[str, tuple[Probe, Property]]
+MEAN = Mask("mean")
+POSITIONS = ("cue", "last", "rest", "all")
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
@@ -101,17 +106,19 @@ def cut(
     folder: "str | Path",
     *,
     max_damage: float | Mapping[str, float],
+    intervention: Intervention = MEAN,
     watched: Costs | None = None,
     alone: float = 0.5,
     largest: int = 32,
     progress: bool = True,
 ) -> Selection:
-    """Grow a set from a scored folder's `largest` best units within the budgets, measured jointly under the mean mask.
+    """Grow a set from a scored folder's `largest` best units within the budgets, measured jointly as it will be cut.
 
     `probe` and `costs` must hold rows that the ranking has not seen. `max_damage` is in the unit of each loss; a unit
-    that spends more than the share `alone` of a budget by itself is left out. `watched` are further losses that the
-    set has to keep, by which single units were not scored. The means are taken over all of the inputs of `probe` and
-    `costs` together (`reference_of`).
+    that spends more than the share `alone` of a budget by itself, under the mean mask that it was scored by, is left
+    out. `watched` are further losses that the set has to keep, by which single units were not scored. The means of a
+    mask are taken over all of the inputs of `probe` and `costs` together (`reference_of`). `Erase(rank)` takes
+    directions out of the best heads, fitted on `probe`; other units have one value, of which it would leave nothing.
     """
     folder = Path(folder)
     watched = watched or {}
@@ -121,16 +128,28 @@ def cut(
         raise IcpError(f"max_damage={max_damage} beside watched losses: give one budget a loss, by name")
     every = {**costs, **watched}
     budgets = budgets_of(max_damage, every)
-    ranking = ranked(folder, list(costs), {name: alone * budgets[name] for name in costs}).head(largest)
+    ranking = ranked(folder, list(costs), {name: alone * budgets[name] for name in costs})
+    erases = isinstance(intervention, Erase)
+    ranking = (_heads(ranking) if erases else ranking).head(largest)
     _require_unseen("pair", probe, Effects.load(folder / "estimates.zarr"))
     for name, (inputs, _) in costs.items():
         _require_unseen(f"input of the cost {name!r}", inputs, Effects.load(folder / f"cost-{name}.zarr"))
-    together = dict(costs=every, reference=reference_of(probe, costs), progress=progress)
-    measured = frontier(model, probe, ranking, Mask("mean"), max_damage=budgets, **together)
+    together = dict(costs=every, reference=probe if erases else reference_of(probe, costs), progress=progress)
+    measured = frontier(model, probe, ranking, intervention, max_damage=budgets, **together)
     selection = measured.select(max_damage=budgets)
     measured.save(folder / "frontier.safetensors")
     selection.save(folder / "selection.safetensors")
     return selection
+
+
+def _heads(ranking: Scores) -> Scores:
+    heads = [unit.kind == "head" for unit in ranking.units]
+    if not any(heads):
+        raise IcpError(
+            f"none of the {len(heads)} units within the budget is a head, and directions are erased from heads: score "
+            "heads too (kinds), or allow more damage"
+        )
+    return Scores(ranking.table[heads], ranking.by)
 
 
 def _require_unseen(what: str, probe: Probe, ranked_on: Effects) -> None:
@@ -147,6 +166,43 @@ def reference_of(probe: Probe, costs: Costs) -> Probe:
     """The inputs over which mean masks take their means: x and x' of the pairs, and what the losses are read on."""
     texts = (example for inputs, _ in costs.values() for example in inputs.examples)
     return Probe((*probe.examples, *probe.swapped().examples, *texts))
+
+
+def describe(
+    model: Model,
+    probe: Probe,
+    selection: Selection,
+    folder: "str | Path",
+    *,
+    units: int = 6,
+    pairs: int = 24,
+    progress: bool = True,
+) -> None:
+    """What the first `units` of a selection respond to: the texts that drive them, and their exact indirect effects at
+    the cue's tokens, at the last one, at the rest and everywhere, on at most `pairs` pairs that have a cue.
+
+    Units that are kept do not count; of an empty selection nothing is written.
+    """
+    folder = Path(folder)
+    chosen = [choice.unit for choice in selection.choices if choice.role != "keep"][:units]
+    if not chosen:
+        return
+    drivers(model, probe, chosen).save(folder / "drivers.json")
+    alignments = probe.tokenize(model.tokenizer).alignments
+    if cued := [example for example, found in zip(probe.examples, alignments) if found.changed]:
+        few = Probe(tuple(cued)).take(pairs)
+        for positions in POSITIONS:
+            swapped = measure(model, few, chosen, Swap("counterpart"), positions=positions, progress=progress)
+            swapped.save(folder / f"at-{positions}.zarr")
+
+
+def answers_changed(models: Mapping[str, Model], probe: Probe) -> ChangedAnswers | None:
+    """Which answers changed from the first model to the second; None without two, or where a label is missing."""
+    labelled = all(example.label is not None and len(example.answers) > 1 for example in probe.examples)
+    if len(models) < 2 or not labelled:
+        return None
+    before, after = list(models)[:2]
+    return changed_answers(models[before], models[after], probe, names=(before, after))
 
 
 def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Report:
@@ -171,7 +227,11 @@ def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Re
         "co_ablation": found("co-ablation.zarr", CoAblation.load),
     }
     evaluations = {path.stem: Evaluation.load(path) for path in sorted(folder.glob("evaluation*.json"))}
-    if not evaluations and not any(artefact is not None for artefact in artefacts.values()):
+    changed = {
+        path.stem.removeprefix("changed-answers").strip("-") or "held out": ChangedAnswers.load(path)
+        for path in sorted(folder.glob("changed-answers*.json"))
+    }
+    if not evaluations and not changed and not any(artefact is not None for artefact in artefacts.values()):
         raise ArtefactError(f"{folder} holds nothing to report: give the folder of icp score, icp prune or icp demo")
     return report(
         title or told.get("title", f"A run in {folder.name}"),
@@ -179,6 +239,8 @@ def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Re
         model_name=model_name or told.get("model_name", ""),
         costs={path.stem.removeprefix("cost-"): Effects.load(path) for path in sorted(folder.glob("cost-*.zarr"))},
         evaluations=evaluations,
+        changed_answers=changed,
+        by_position={p: Effects.load(path) for p in POSITIONS if (path := folder / f"at-{p}.zarr").exists()},
         notes=told.get("notes", []),
         max_gap_left=told.get("max_gap_left"),
         **artefacts,

@@ -1,13 +1,12 @@
 """The `transformers.Trainer` of `icp.finetune`; imported where it is used, since it is slow to import."""
 
-from pathlib import Path
 from typing import Any
 
 from transformers import PrinterCallback, Trainer
 
 from icp.callbacks import Bar, LogsTheLast
 from icp.losses import Losses
-from icp.mixin import STATE, ObjectiveMixin
+from icp.mixin import ObjectiveMixin, last_checkpoint
 
 
 class ObjectiveTrainer(ObjectiveMixin, Trainer):
@@ -20,7 +19,6 @@ class ObjectiveTrainer(ObjectiveMixin, Trainer):
         self.add_callback(Bar(progress))
 
     def run(self) -> None:
-        """Train, from the last whole checkpoint on where there is one: it counts as whole once it holds `STATE`."""
-        whole = [path.parent for path in Path(self.args.output_dir).glob(f"checkpoint-*/{STATE}")]
-        last = max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+        """Train, from the last whole checkpoint on where there is one."""
+        last = last_checkpoint(self.args.output_dir)
         self.train(resume_from_checkpoint=None if last is None else str(last))

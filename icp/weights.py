@@ -49,6 +49,15 @@ def copied(module: nn.Module, device: str | None = None) -> nn.Module:
     return copy.deepcopy(module, memo)
 
 
+def without_name(module: nn.Module) -> nn.Module:
+    """The module itself, which no longer says that its weights are those of a folder or a hub id.
+
+    Where they were changed, adapters put on it would name a base that it is not.
+    """
+    module.name_or_path = module.config._name_or_path = ""
+    return module
+
+
 def copied_in(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A deep copy with its weights in `dtype`, as `from_pretrained(dtype=dtype)` would load them.
 

@@ -116,15 +116,37 @@ def evaluation():
     )
 
 
+def changed_answers():
+    """Of five pairs whose answer is "yes" two are mended, one is broken, and two stay; of one the counterpart turns."""
+    right = np.array([[0.2, 0.4, 0.9, 0.8, 0.1], [0.7, 0.9, 0.3, 0.9, 0.2]])
+    theirs = np.array([[0.7, 0.4, 0.4, 0.8, 0.1], [0.7, 0.9, 0.3, 0.9, 0.2]])
+    rows = (
+        icp.Example(
+            f"Anna said {i}:\n", f"Paul said {i}:\n", ("no", " yes"), label=1, group="Anna" if i % 2 else "Paul"
+        )
+        for i in range(5)
+    )
+    pair = (np.stack([1 - p, p], axis=-1) for p in (right, theirs))
+    bindings = dict.fromkeys(("original", "pruned"), BINDING)
+    return icp.ChangedAnswers(icp.Probe(tuple(rows)), ("original", "pruned"), *pair, bindings)
+
+
 def drivers():
     inputs = {
-        UNITS[3]: (DrivingInput("The nurse said", ("The", " nurse", " said"), (0.5, 4.0, 1.0)),),
+        UNITS[3]: (DrivingInput("The nurse said", ("The", " nurse", " said"), (0.5, 4.0, 1.0), (1,)),),
         UNITS[6]: (
             DrivingInput("a\nb", ("a", "\n", "b"), (0.25, -2.0, 0.0)),
             DrivingInput("c", ("c",), (1.0,)),
         ),
     }
-    return icp.Drivers(inputs, {"model": "nowhere", "binding": BINDING, "texts": 9})
+    reads = {UNITS[3]: {"cue": 0.5, "itself": 0.25, "first": 0.125, "elsewhere": 0.125}}
+    return icp.Drivers(inputs, {"model": "nowhere", "binding": BINDING, "texts": 9}, reads)
+
+
+def by_position():
+    """Two units: one acts at the last token, the other at the cue."""
+    means = {"cue": [0.0, 0.75], "last": [1.5, 0.25]}
+    return {p: carrying(of, units=[UNITS[3], UNITS[0]], positions=p) for p, of in means.items()}
 
 
 def everything():
@@ -141,6 +163,8 @@ def everything():
         "evaluations": {"held-out pairs": evaluation()},
         "drivers": drivers(),
         "co_ablation": backups(),
+        "by_position": by_position(),
+        "changed_answers": {"held-out pairs": changed_answers()},
         "notes": ["One seed."],
         "max_gap_left": 0.6,
     }

@@ -221,6 +221,11 @@ class Naive:
             edited[:] = True
         elif self.positions == "last":
             edited[length - 1] = True
+        elif self.positions in ("cue", "rest"):
+            other = self.tokenizer(self.probe.examples[example].counterpart)["input_ids"]
+            cue = torch.tensor([token not in other for token in self.inputs[example]])
+            edited = cue if self.positions == "cue" else ~cue
+            edited[length - 1] &= self.positions == "cue"
         else:
             edited[torch.arange(length)[slice(*self.positions)]] = True
         return edited

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import icp
-from icp.alignment import align
+from icp.alignment import align, differing, differing_words
 
 SHARED, OURS, THEIRS = st.integers(0, 4), st.integers(10, 14), st.integers(20, 24)
 runs = st.lists(SHARED, max_size=6)
@@ -115,3 +115,33 @@ def test_examples_without_counterparts_cannot_be_swapped():
     probe = icp.Probe.from_texts(["The nurse said that"], answers=(" she", " he"))
     with pytest.raises(icp.ProbeError, match=r"row 0 .*it has no counterpart"):
         icp.measure(BY_NAME["gpt2"].model(), probe, ["hook_embed[0]"], icp.Swap("counterpart"), progress=False)
+
+
+@given(st.lists(st.integers(0, 3), max_size=9), st.lists(st.integers(0, 3), max_size=9))
+def test_what_differs_is_all_that_lies_outside_equal_runs(x, other):
+    found = differing(x, other)
+    kept = [token for i, token in enumerate(x) if i not in found]
+    rest = iter(other)
+    assert all(token in rest for token in kept), "what is kept is there in the counterpart, in its order"
+    aligned = align(x, other)
+    assert aligned.problem is not None or found == aligned.changed
+
+
+def test_surplus_tokens_differ_although_they_cannot_be_aligned():
+    assert align([1, 2, 3], [1, 3]).problem is not None and differing([1, 2, 3], [1, 3]) == (1,)
+    assert differing([1, 3], [1, 2, 3]) == ()
+
+
+@given(st.text("ab, \n", max_size=12), st.text("ab, \n", max_size=12))
+def test_pieces_of_two_texts_give_both_back(text, other):
+    pieces = differing_words(text, other)
+    assert "".join(mine for mine, _ in pieces) == text
+    assert "".join(theirs for _, theirs in pieces) == other
+    assert all(mine or theirs for mine, theirs in pieces)
+
+
+def test_words_differ_as_a_whole():
+    assert differing_words("Review by Anna: fine.", "Review by Paul: fine.") == [
+        ("Review by ", "Review by "), ("Anna", "Paul"), (": fine.", ": fine."),
+    ]  # fmt: skip
+    assert differing_words("the nurse ran", "the old nurse ran")[1] == ("", "old ")

@@ -85,3 +85,6 @@ def test_what_is_no_penalty_on_pairs_is_refused(model):
     flipping = icp.FlippingPairs(PAIRS.probe, tuple(1 - example.label for example in PAIRS.probe.examples))
     with pytest.raises(icp.ProbeError, match="label-preserving"):
         icp.Losses.of(model, ROWS, icp.OnPairs(baselines.Consistency(), flipping, per_step=2))
+    contrast = icp.OnPairs(icp.Invariance(UNITS, divergence="contrastive"), PAIRS, per_step=1)
+    with pytest.raises(icp.IcpError, match=r"with one row .* there is nothing to compare"):
+        icp.finetune(model, ROWS, invariance=contrast, progress=False)

@@ -377,7 +377,7 @@ def test_influence_is_what_a_step_on_the_row_does_to_the_reference():
         assert (values[0] - values[1]) / 2e-5 == pytest.approx(found[row], rel=1e-3)
 
 
-def test_what_does_harm_is_left_out():
+def test_what_does_harm_is_left_out(monkeypatch):
     """Rows with the wrong label, against a reference whose labels are right."""
     model = BY_NAME["llama"].model(torch.float32)
     right = [icp.Example(x, answers=ANSWERS, label=number % 2) for number, (x, _) in enumerate(EQUAL_PAIRS[:2] * 4)]
@@ -391,3 +391,7 @@ def test_what_does_harm_is_left_out():
     assert losses.values["without"]["task_loss"].mean() < losses.values["all"]["task_loss"].mean()
     with pytest.raises(icp.IcpError, match=r"share=1\.0 is not between"):
         baselines.without_harmful(model, train, reference, share=1.0, progress=False)
+    monkeypatch.setattr(sys.modules["icp.baselines.influence"], "finetune", lambda *_, **__: pytest.fail("trained"))
+    for share, count in ((0.01, 0), (0.99, len(train))):
+        with pytest.raises(icp.IcpError, match=f"share={share} of {len(train)} rows leaves out {count}: give one that"):
+            baselines.without_harmful(model, train, reference, share=share, progress=False)

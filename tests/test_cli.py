@@ -1,6 +1,7 @@
 """The commands: what they write, what they print, and how they fail."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -75,9 +76,50 @@ def test_a_run_from_scores_to_report(run, folder):
     fresh = icp.evaluate(icp.load(folder / "model"), icp.Probe.load(probe))
     assert before == pytest.approx(next(iter(fresh.values.values()))["gap"])
 
+    changed = icp.ChangedAnswers.load(folder / "run" / "changed-answers.json")
+    expected = icp.changed_answers(*map(icp.load, models), icp.Probe.load(probe), names=tuple(map(str, models)))
+    assert changed.table().equals(expected.table()) and changed.names == expected.names
+    assert f"answers: {folder / 'run' / 'changed-answers.json'}\n" in printed
+    assert f"{changed.is_kind('mended').sum()} mended, {changed.is_kind('broken').sum()} broken, 0 other\n" in printed
+
     status, printed, _ = run("report", folder / "run", "--title", "A title of my own")
     page = (folder / "run" / "report.html").read_text()
     assert status == 0 and "A title of my own" in page and str(selection.units[0]) in page
+    assert "Which answers changed" in page
+
+
+def test_changed_answers_are_kept_of_two_models_and_labels_only(run, folder):
+    """Beside the file that --out names, and never where there is none."""
+    other = folder / "other"
+    BY_NAME["llama"].model(seed=3).save_pretrained(other)
+    bare = icp.Probe(tuple(replace(e, label=None) for e in icp.Probe.load(folder / "pairs.jsonl").examples))
+    bare.save(folder / "bare.jsonl")
+    for models, probe, name in (
+        ([folder / "model"], "named", "evaluation"),
+        ([folder / "model", other], "bare", "evaluation-of-pairs"),
+    ):
+        status, _, _ = run("evaluate", *models, "--probe", folder / f"{probe}.jsonl", "--out", folder / f"{name}.json")
+        assert status == 0 and not list(folder.glob("changed-answers*"))
+    run("evaluate", folder / "model", other, "--probe", folder / "named.jsonl", "--out", folder / "evaluation-x.json")
+    assert [path.name for path in folder.glob("changed-answers*")] == ["changed-answers-x.json"]
+
+
+@pytest.mark.parametrize("what", ("erase:2", "mask:zero"))
+def test_it_says_what_is_done_to_the_units_that_are_cut(run, folder, what):
+    score(run, folder, "--kinds", "head", "--max-damage", 50)
+    call = ("prune", folder / "model", folder / "run", "--max-damage", 50, "--quiet", "--intervention")
+    for wrong, says in (("swap:counterpart", "cannot be written into weights"), ("erase:0", "cannot read the interv")):
+        status, _, said = run(*call, wrong)
+        assert status == 1 and says in said and not (folder / "run" / "pruned").exists()
+    status, printed, _ = run(*call, what)
+    selection = icp.Selection.load(folder / "run" / "selection.safetensors")
+    assert status == 0 and f"cut {len(selection)} units ({what}): " in printed
+    assert selection.role({"erase:2": "erase", "mask:zero": "prune"}[what]) == selection.units
+    assert not any(choice.shift for choice in selection.choices) or what == "erase:2"
+    assert icp.load(folder / "run" / "pruned").selection.choices == selection.choices
+    assert run("report", folder / "run")[0] == 0
+    role = {"erase:2": "erase 2 directions", "mask:zero": "prune (zero)"}[what]
+    assert role in (folder / "run" / "report.html").read_text()
 
 
 def test_scoring_again_resumes_and_gives_the_same_ranking(run, folder):
@@ -345,6 +387,61 @@ def test_fine_tuning_writes_adapters_and_a_model_that_loads(run, folder):
     )  # fmt: skip
     for one, other in zip(python.module.parameters(), tuned.module.parameters()):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+
+
+def kinds_of_pairs(folder):
+    """The rows of `labelled` as pairs of either kind, in files."""
+    probe = icp.Probe.load(folder / "train.jsonl")
+    flipped = tuple(1 - example.label for example in probe.examples)
+    icp.PreservingPairs(probe).save(folder / "preserving.json")
+    icp.FlippingPairs(probe, flipped).save(folder / "flipping.json")
+    return folder / "preserving.json", folder / "flipping.json"
+
+
+def test_losses_refuse_saved_pairs_of_the_wrong_kind(run, folder):
+    name, model, train, *options = labelled(folder)
+    preserving, flipping = kinds_of_pairs(folder)
+    options += ["--selection", folder / "heads.safetensors", "--out", folder / "tuned"]
+    status, _, said = run(name, model, flipping, *options)
+    assert status == 1 and "needs label-preserving pairs and was given label-flipping ones" in said
+    assert not (folder / "tuned").exists()
+    printed = [run(name, model, rows, *options[:-1], folder / rows.stem)[1] for rows in (preserving, train)]
+    assert printed[0].splitlines()[0] == printed[1].splitlines()[0]
+    assert run(name, model, flipping, *options[:-4], "--out", folder / "plain")[0] == 0, "its labels can be learnt"
+
+
+def test_pairs_of_both_kinds_are_evaluated_together(run, folder):
+    _, model, train, *_ = labelled(folder)
+    preserving, flipping = kinds_of_pairs(folder)
+    out = folder / "evaluation.json"
+    status, printed, _ = run("evaluate", model, "--probe", preserving, "--flipping", flipping, "--out", out)
+    found = icp.Evaluation.load(out)
+    wanted = icp.evaluate(
+        {str(model): icp.load(model)}, icp.Probe.load(train), flipping=icp.FlippingPairs.load(flipping)
+    )
+    assert status == 0 and "sensitivity" in printed and found.metrics == wanted.metrics
+    for metric in ("consistency", "sensitivity"):
+        assert (found.values[str(model)][metric] == wanted.values[str(model)][metric]).all()
+    for probe, other in ((flipping, flipping), (preserving, preserving), (preserving, train)):
+        status, _, said = run("evaluate", model, "--probe", probe, "--flipping", other)
+        assert status == 1 and said.startswith("icp: ") and said.count("\n") == 1
+    status, _, said = run("evaluate", model, "--probe", preserving, "--metric", "consistency")
+    assert status == 1 and "needs pairs whose label flips too" in said
+
+
+def test_a_ranking_by_the_cue_takes_label_preserving_pairs(run, folder):
+    labelled(folder)
+    preserving, flipping = kinds_of_pairs(folder)
+    command = ("score", folder / "model", "PAIRS", "--out", folder / "run", "--cost", folder / "text.jsonl",
+               "--candidates", 4, "--max-damage", 5, "--by", "text", "--quiet")  # fmt: skip
+    status, _, said = run(*(flipping if word == "PAIRS" else word for word in command))
+    assert status == 1 and "a ranking by the cue needs label-preserving pairs" in said
+    assert not (folder / "run").exists()
+    assert run(*(preserving if word == "PAIRS" else word for word in command))[0] == 0
+    for pairs in (preserving, flipping):
+        call = ("measure", folder / "model", pairs, "--store", folder / pairs.stem, "--kinds", "head", "--quiet")
+        assert run(*call)[0] == 0
+        assert len(icp.Effects.load(folder / pairs.stem).clean) == 9
 
 
 def test_fine_tuning_refuses_what_does_not_go_together(run, folder):

@@ -89,6 +89,11 @@ def test_the_demo_from_end_to_end_on_few_units(smollm2, tmp_path, monkeypatch):
     held_out = sentences.pairs().split(by=("template", "word"), seed=0)[2]
     again = icp.evaluate(pruned, held_out, ["gap"]).values[pruned.name]["gap"]
     assert again == pytest.approx(values["after"]["gap"], abs=1e-3)
+    turned = icp.ChangedAnswers.load(tmp_path / "out" / "changed-answers-names.json")
+    assert turned.accuracy()["mean"] == pytest.approx(
+        values["after"]["accuracy"].mean() - values["before"]["accuracy"].mean()
+    )
+    assert len(icp.ChangedAnswers.load(tmp_path / "out" / "changed-answers-pairs.json")) == len(held_out)
     page = (tmp_path / "out" / "report.html").read_text()
     assert str(selection.units[0]) in page and "dequantised" in page
     assert f"{values['before']['gap'].mean():.2f}" in page

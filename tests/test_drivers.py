@@ -115,6 +115,25 @@ def test_texts_that_peak_in_one_shared_context_fill_up_only_what_is_left(model):
     assert found[0].tokens == ("The", " carpenter", " ran")
 
 
+def test_the_cue_is_where_a_text_and_its_counterpart_differ(found):
+    """By hand, for the four pairs of `helpers.PAIRS`; a text of two pairs would have both cues."""
+    places = {"The nurse said that": (1,), "The carpenter said that": (1,), "The doctor smiled because": (1,),
+              "The flight attendant smiled because": (1, 2), "It was late and the nurse said that": (5,),
+              "It was late and the doctor said that": (5,), "The old nurse went home early because": (2,),
+              "The old flight attendant went home early because": (2, 3)}  # fmt: skip
+    listed = [driving for inputs in found.inputs.values() for driving in inputs]
+    assert len({driving.text for driving in listed}) > 3
+    for driving in listed:
+        assert driving.cue == places[driving.text], driving.text
+
+
+def test_a_text_in_several_pairs_has_all_their_cues_and_one_without_has_none(model):
+    pairs = [("The nurse ran", "The doctor ran"), ("The nurse ran", "The nurse laughed"), ("It ran", None)]
+    probe = icp.Probe(tuple(icp.Example(x, other) for x, other in pairs))
+    found = {d.text: d.cue for d in icp.drivers(model, probe, UNITS[:1], top=9).inputs[UNITS[0]]}
+    assert found == {"The nurse ran": (1, 2), "The doctor ran": (1,), "The nurse laughed": (2,), "It ran": ()}
+
+
 def test_nothing_is_left_on_the_model(model, found):
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.module.modules())
 
@@ -138,16 +157,25 @@ def test_foreign_newer_and_damaged_files_are_refused(found, tmp_path):
     stored = json.loads(path.read_text("utf-8"))
     for change, message in (
         ({"format": "icp-evaluation"}, "holds 'icp-evaluation', not 'icp-drivers'"),
-        ({"version": 7}, "has version 7, this icp reads version 1"),
+        ({"version": 1}, "has version 1, this icp reads version 2"),
         ({"inputs": None}, "is damaged"),
         ({"inputs": {"blocks.0.nothing[1]": []}}, "is damaged.*nothing"),
-        ({"inputs": {UNITS[0]: [{"text": "x", "tokens": ["x", "y"], "activations": [1.0]}]}}, "2 tokens but 1"),
+        (
+            {"inputs": {UNITS[0]: [{"text": "x", "tokens": ["x", "y"], "activations": [1.0], "cue": []}]}},
+            "2 tokens but 1",
+        ),
+        ({"inputs": {UNITS[0]: [{"text": "x", "tokens": ["x"], "activations": [1.0], "cue": [1]}]}}, "but a cue at"),
     ):
         path.write_text(json.dumps(stored | change), "utf-8")
         with pytest.raises(icp.ArtefactError, match=message):
             icp.Drivers.load(path)
     with pytest.raises(icp.ArtefactError, match=r"nowhere\.json"):
         icp.Drivers.load(tmp_path / "nowhere.json")
+
+
+def test_what_a_head_reads_goes_into_the_file_and_only_heads_read(found):
+    assert list(found.reads) == ["blocks.2.attn.hook_z[3]"]
+    assert sum(found.reads["blocks.2.attn.hook_z[3]"].values()) == pytest.approx(1)
 
 
 def test_bad_input_is_refused(model):

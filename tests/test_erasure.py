@@ -7,7 +7,7 @@ import pandas
 import pytest
 import reference
 import torch
-from helpers import BY_NAME, make_probe, make_tokenizer
+from helpers import BY_NAME, EQUAL_PAIRS, make_probe, make_tokenizer
 
 import icp
 from icp.live import watched
@@ -146,6 +146,19 @@ def test_a_unit_that_no_pair_moves_is_left_out():
 def test_what_is_refused(units, rank, pairs, error, words):
     with pytest.raises(error, match=words):
         icp.erasure(BY_NAME["llama"].model(), units, pairs, rank=rank)
+
+
+def test_no_direction_is_erased_along_which_no_pair_moves():
+    model, pair = BY_NAME["llama"].model(), icp.Probe.from_pairs([("The doctor", "The nurse")])
+    assert len(icp.erasure(model, ["blocks.0.attn.hook_z[1]"], pair).choices[0].along) == 1
+    with pytest.raises(
+        icp.IcpError, match=r"rank=2 is more than the 1 direction\(s\) along which the pairs move block"
+    ):
+        icp.erasure(model, ["blocks.0.attn.hook_z[1]"], pair, rank=2)
+    pairs = make_probe(EQUAL_PAIRS)
+    with pytest.raises(icp.IcpError, match=r"rank=8 is more than the \d direction\(s\)"):
+        icp.erasure(model, ["blocks.0.attn.hook_z[1]"], icp.Probe(pairs.examples[:1]), rank=8)
+    assert len(icp.erasure(model, ["blocks.1.attn.hook_z[1]"], pairs, rank=8).choices[0].along) == 8
 
 
 def test_single_effects_are_refused():

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from helpers import BY_NAME, CASES, EQUAL_PAIRS, bridged, make_tokenizer
-from peft import LoraConfig, PeftModel
+from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 import icp
+import icp.baselines
 from icp.finetune import seeded
 from icp.step import Objective
 
@@ -91,13 +92,73 @@ def test_the_same_seed_gives_the_same_bits_and_draws_nothing_from_the_caller():
 def test_adapters_and_merged_model_load_in_peft_and_transformers(name, tmp_path):
     model = BY_NAME[name].model(torch.float32)
     tuned = icp.finetune(model, rows(), **QUIET)
-    tuned.tuning.save_pretrained(tmp_path / "adapter")
+    model.save_pretrained(tmp_path / "base")
+    tuned.tuning.save_pretrained(tmp_path / "adapter", base=tmp_path / "base")
     tuned.save_pretrained(tmp_path / "merged")
-    unmerged = PeftModel.from_pretrained(BY_NAME[name].module(torch.float32), tmp_path / "adapter").eval()
+    unmerged = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter").eval()
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     assert torch.allclose(logits(unmerged), logits(tuned.module), atol=1e-4)
     assert torch.equal(logits(merged), logits(tuned.module))
     assert not torch.allclose(logits(merged), logits(model.module), atol=1e-2)
+
+
+def changed_in_memory(model, how):
+    """The model that was loaded from a folder, changed in one of the ways in which its weights are no longer there."""
+    match how:
+        case "cut":
+            return icp.prune(model, icp.Selection.of(model, model.units("neuron")[3:9]))
+        case "tuned":
+            return icp.finetune(model, rows(), **QUIET)
+        case "merged":
+            adapters = get_peft_model(model.copy().module, LoraConfig(init_lora_weights=False, task_type="CAUSAL_LM"))
+            return icp.load(adapters, model.tokenizer)
+        case "last layer":
+            return icp.baselines.last_layer_retraining(icp.finetune(model, rows(), **QUIET), crossed())
+    return None
+
+
+def crossed():
+    """Rows of every label with every group."""
+    pairs = [icp.Example(e.text, answers=ANSWERS, label=label, group=group)
+             for e, label, group in zip(rows(4).examples, (0, 0, 1, 1), "abab")]  # fmt: skip
+    return icp.Probe(tuple(pairs))
+
+
+@pytest.mark.parametrize("how", ("cut", "tuned", "merged", "last layer"))
+def test_adapters_never_name_a_base_that_is_not_theirs(how, tmp_path):
+    BY_NAME["llama"].model(torch.float32).save_pretrained(tmp_path / "hub")
+    model = icp.load(tmp_path / "hub")
+    plain = icp.finetune(model, rows(), **QUIET)
+    plain.tuning.save_pretrained(tmp_path / "plain")
+    loaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "plain").eval()
+    assert torch.allclose(logits(loaded), logits(plain.module), atol=1e-4), "unchanged, it is known where it is from"
+    changed = changed_in_memory(model, how)
+    assert changed.name == model.name
+    tuned = icp.finetune(changed, rows(), folder=tmp_path / "run", **QUIET)
+    assert json.loads((tmp_path / "run/adapter/adapter_config.json").read_text())["base_model_name_or_path"] is None
+    with pytest.raises(icp.ModelError, match=r"cut, merged or made in memory, .* give the folder as base="):
+        tuned.tuning.save_pretrained(tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
+    changed.save_pretrained(tmp_path / "base")
+    tuned.tuning.save_pretrained(tmp_path / "adapter", base=tmp_path / "base")
+    loaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter").eval()
+    assert torch.allclose(logits(loaded), logits(tuned.module), atol=1e-4)
+    wrong = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "hub"), tmp_path / "adapter")
+    assert not torch.allclose(logits(wrong.eval()), logits(tuned.module), atol=1e-2)
+
+
+def test_the_last_layer_of_a_tuned_model_is_in_no_adapters():
+    model = BY_NAME["llama"].model(torch.float32)
+    tuned = icp.finetune(model, rows(), **QUIET)
+    assert icp.baselines.last_layer_retraining(tuned, crossed()).tuning is None
+
+
+def test_one_lora_config_serves_two_models():
+    lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    for name in ("llama", "gpt_neox"):
+        tuned = icp.finetune(BY_NAME[name].model(torch.float32), rows(), lora=lora, **QUIET)
+        assert tuned.tuning.config.target_modules != "all-linear"
+    assert lora.target_modules == "all-linear"
 
 
 @pytest.mark.parametrize("how", ("prune", "mean"))
@@ -223,6 +284,8 @@ def test_plain_fine_tuning_is_resumed_by_another_process(tmp_path):
         ({"output_dir": "x"}, "say it by folder"),
         ({"learning_rte": 1e-3}, "there is no training argument 'learning_rte': did you mean learning_rate"),
         ({"label_smoothing_factor": 0.5}, "label_smoothing_factor is not heeded"),
+        ({"eval_strategy": "epoch"}, "eval_strategy='epoch': there are no rows to evaluate on while training"),
+        ({"load_best_model_at_end": True}, "load_best_model_at_end=True: there are no rows"),
         ({"learning_rate": -1.0}, r"learning_rate=-1\.0 has to be at least 0"),
         ({"num_train_epochs": 0}, "num_train_epochs=0 trains nothing"),
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size=0 has to be at least 1"),
@@ -246,6 +309,29 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_checkpoint(tmp_path
         icp.finetune(model, rows(), objective=Diverging(), folder=tmp_path, **QUIET)
     assert (tmp_path / "checkpoint-3" / "adapter_model.safetensors").is_file()
     assert not (tmp_path / "adapter").exists()
+
+
+def test_it_says_what_is_left_where_the_loss_is_not_finite(tmp_path):
+    model = BY_NAME["llama"].model(torch.float32)
+    with pytest.raises(icp.NotFiniteError, match=r"learning rate; no checkpoint was saved before$"):
+        icp.finetune(model, rows(), objective=Diverging(), **QUIET)
+    with pytest.raises(icp.NotFiniteError, match=f"the last checkpoint is {tmp_path / 'checkpoint-3'}$"):
+        icp.finetune(model, rows(), objective=Diverging(), folder=tmp_path, **QUIET)
+    with pytest.raises(icp.IcpError, match="save_strategy='steps' without a folder keeps nothing: give folder= too"):
+        icp.finetune(model, rows(), arguments={"save_strategy": "steps"}, progress=False)
+
+
+def test_a_comparison_of_the_rows_of_a_batch_needs_two(tmp_path):
+    model = BY_NAME["llama"].model(torch.float32)
+    alone = FAST | {"per_device_train_batch_size": 1, "max_steps": 1}
+    compared = icp.Invariance(model.units("head"), divergence="contrastive", interventions=icp.Mask("zero"))
+    call = {"invariance": compared, "progress": False}
+    with pytest.raises(icp.IcpError, match="there is nothing to compare: give at least"):
+        icp.finetune(model, rows(), arguments=alone, folder=tmp_path / "run", **call)
+    assert not (tmp_path / "run").exists()
+    pairs = icp.finetune(model, rows(), arguments=alone | {"per_device_train_batch_size": 2}, **call)
+    tokens = icp.finetune(model, completions(), arguments=alone, **call)
+    assert all(tuned.tuning.history[0]["penalty"] > 0 for tuned in (pairs, tokens)), "of a completion there are three"
 
 
 def changed(**change):

@@ -180,6 +180,12 @@ def test_a_module_with_adapters_inside_is_refused(adapted):
     refused("has adapters inside, which are not its own weights", adapted.base_model.model, make_tokenizer())
 
 
+def test_adapters_on_something_else_are_refused():
+    peft = pytest.importorskip("peft")
+    other = peft.get_peft_model(nn.Sequential(nn.Linear(2, 2)), peft.LoraConfig(target_modules=["0"]))
+    refused("a Sequential is neither a transformers model, a peft model", other, make_tokenizer())
+
+
 def test_an_adapter_without_weights_to_merge_is_refused():
     peft = pytest.importorskip("peft")
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)

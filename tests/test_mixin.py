@@ -172,6 +172,46 @@ def test_several_gpus_without_a_launcher_are_one(model, tmp_path):
     assert arguments.train_batch_size == 2 and logged(trainer, "penalty")[0] > 0
 
 
+def test_evaluation_of_ones_own_loss_is_without_the_penalty_and_leaves_training_alone(model, tmp_path):
+    lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    given = {"train_dataset": own_set(), "data_collator": collate, "own_loss": True}
+    plain = trained(model, tmp_path, MineLast, lora, {"label_names": ["right"]}, **given)
+    seen = []
+
+    def right(predictions):
+        seen.append(predictions)
+        return {"count": len(predictions.label_ids)}
+
+    held_out = [{name: value for name, value in one.items() if name != "row"} for one in own_set()]
+    options = {"eval_strategy": "epoch", "label_names": ["right"], "per_device_eval_batch_size": 3}
+    for eval_set in (own_set(), held_out):
+        found = trained(model, tmp_path, MineLast, lora, options, eval_dataset=eval_set, compute_metrics=right, **given)
+        for name in ("loss", "task", "penalty"):
+            assert logged(found, name) == logged(plain, name)
+        assert all(torch.equal(value, weights(plain)[name]) for name, value in weights(found).items())
+        with torch.no_grad():
+            inputs = collate(held_out)
+            outputs = found.model.eval()(inputs["input_ids"], attention_mask=inputs["attention_mask"])
+            loss = torch.nn.functional.cross_entropy(picked(outputs, inputs["attention_mask"]), inputs["right"])
+        assert logged(found, "eval_loss")[-1] == pytest.approx(loss.item(), rel=1e-5)
+        assert logged(found, "eval_count") == [len(own_set())] * 2
+        assert seen[-1].predictions.shape[::2] == (len(own_set()), outputs.logits.shape[-1])
+
+
+@pytest.mark.parametrize("name", ("train_dataset", "data_collator", "eval_dataset", "compute_metrics"))
+def test_data_that_would_not_be_used_are_refused(model, tmp_path, name):
+    given = {"data_collator": collate, "compute_metrics": len}.get(name, own_set())
+    with pytest.raises(icp.IcpError, match=rf"{name} was given, and .* icp\.evaluate\(icp.load.*, or pass own_loss"):
+        trained(model, tmp_path, options={"max_steps": 1}, **{name: given})
+
+
+def test_training_rows_are_not_evaluated_on(model, tmp_path):
+    trainer = trained(model, tmp_path, options={"max_steps": 1})
+    for evaluated in (trainer.evaluate, trainer.predict):
+        with pytest.raises(icp.IcpError, match="this Trainer has the training rows of losses and nothing else: evalua"):
+            evaluated(own_set())
+
+
 def test_evaluation_without_rows_is_the_trainers_own(model, tmp_path):
     held_out = [{"input_ids": [5, 6, 7], "labels": [5, 6, 7]}] * 2
     trainer = trained(model, tmp_path, options={"max_steps": 1})
@@ -217,6 +257,12 @@ def test_a_batch_without_rows_is_refused(model, tmp_path):
     examples = [{name: value for name, value in one.items() if name != "row"} for one in own_set()]
     with pytest.raises(icp.IcpError, match="a training batch has no 'row'"):
         trained(model, tmp_path, MineLast, own_loss=True, train_dataset=examples, data_collator=collate)
+
+
+def test_a_batch_that_an_objective_cannot_compare_is_refused(model, tmp_path):
+    losses = icp.Losses.of(model, rows(), icp.Invariance(model.units("head"), divergence="contrastive"))
+    with pytest.raises(icp.IcpError, match="there is nothing to compare"):
+        Mine(losses=losses, model=model.copy().module, args=asked(tmp_path, per_device_train_batch_size=1))
 
 
 @dataclasses.dataclass(frozen=True)

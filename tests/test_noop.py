@@ -6,6 +6,8 @@ from helpers import BY_NAME, CASES, HOOKED, bridged, hooked_transformer, make_pr
 
 import icp
 from icp.hooks import Reads, SiteEdits, captured, edited, started_at
+from icp.interventions import affine
+from icp.selection import hooked
 
 DTYPES = (torch.float32, torch.float64)
 EVERY = [(kind, case.name) for kind in ("transformers", "bridge") for case in CASES]
@@ -38,6 +40,25 @@ def edits_of_every_site(model, alpha):
             (site, SiteEdits(rows, halves.repeat(count, 1), where, torch.full((len(rows),), alpha).to(model.dtype)))
         )
     return edits
+
+
+def test_an_affine_edit_keeps_the_sign_of_zero_and_lets_no_removed_value_in():
+    old = torch.tensor([-0.0, 0.0, torch.inf, torch.nan, 2.0])
+    one, zero = torch.ones(5), torch.zeros(5)
+    kept = affine(old, one, zero)
+    assert torch.equal(kept.view(torch.int32), old.view(torch.int32)), "not one bit, NaN's included"
+    assert torch.equal(affine(old, zero, 3 * one), 3 * one)
+    assert torch.equal(affine(old[4:], 0.5 * one[4:], one[4:]), torch.tensor([2.0]))
+
+
+def test_a_selection_that_scales_by_one_changes_no_bit():
+    model = BY_NAME["llama"].model(torch.float32)
+    unit = model.units("head")[1]
+    site, seen = model.site(unit), []
+    with torch.no_grad(), site.hook(lambda values: torch.full_like(values, -0.0)):
+        with hooked(model, [icp.Choice(unit, "scale", 1.0)]), site.hook(seen.append):
+            model.logits(padded(model))
+    assert not seen[0].any() and seen[0].signbit().all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -108,6 +108,9 @@ def test_exact_effects_equal_the_naive_loop(name, batch_size):
 NARROW = [(case.name, positions) for case in CASES for positions in (POSITIONS[1:] if case.name in FULL else [(1, 3)])]
 
 
+NARROW += [("llama", "cue"), ("llama", "rest"), ("gpt2", "cue")]
+
+
 @pytest.mark.parametrize(("name", "positions"), NARROW, ids=str)
 def test_exact_effects_at_some_positions_equal_the_naive_loop(name, positions):
     module, wanted = naive_of(name, positions)
@@ -203,6 +206,20 @@ def test_joint_effects_equal_the_naive_loop(name):
             close(got.dP, want, case.atol)
             close(got.clean, naive.clean, case.atol)
             assert (got.dP[0] == 0).all()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_first_order_effects_at_the_cue_the_last_token_and_the_rest_add_up(side):
+    """A first-order estimate is a sum over positions, and these three are all of them, once each."""
+    model = BY_NAME["llama"].model()
+    swap = icp.Swap("counterpart")
+    call = dict(method="linear", padding_side=side, progress=False)
+    parts = [
+        icp.measure(model, make_probe(), some_units(BY_NAME["llama"]), swap, positions=positions, **call).dP
+        for positions in ("all", "cue", "last", "rest")
+    ]
+    assert all(np.abs(part).max() > 1e-3 for part in parts)
+    np.testing.assert_allclose(parts[0], sum(parts[1:]), atol=1e-9)
 
 
 def test_joint_effects_at_some_positions_and_from_another_unit_equal_the_naive_loop():

@@ -189,3 +189,16 @@ def test_hybrid_selection_prunes_the_extreme_and_regularises_the_moderate(parts,
     selection = frontier.select(threshold=2.0, regularise=0.75)
     assert {str(u) for u in selection.role("prune")} == SPURIOUS
     assert [str(u) for u in selection.role("regularise")] == [planted.LEAK_HEAD]
+
+
+def test_each_unit_acts_where_it_stands_by_construction():
+    """The colour's dimension of the embedding acts at the cue, and the heads that read it at the last token."""
+    model, probe, swap = planted.model(), planted.probe().take(20), icp.Swap("counterpart")
+    units = [f"hook_embed[{planted.COLOUR}]", planted.SPURIOUS_HEAD, planted.SPURIOUS_NEURON]
+    s, _ = planted.variables(probe)
+    everywhere = {unit: -2 * carried * s for unit, carried in zip(units, (2.75, 2.25, 1.5))}
+    for positions, acting in (("cue", units[:1]), ("last", units[1:]), ("rest", []), ("all", units)):
+        found = icp.measure(model, probe, units, swap, positions=positions, progress=False)
+        for unit in found.units:
+            wanted = everywhere[str(unit)] if str(unit) in acting else 0 * s
+            np.testing.assert_allclose(found.dP[found.units.index(unit), 0], wanted, atol=1e-6)

@@ -87,10 +87,26 @@ def test_answers_of_several_tokens_are_what_log_likelihood_is_for(model):
     assert measure(model, LL, answers=(" she went home",)).clean.shape == (1,)
 
 
+@pytest.mark.parametrize("positions", ["cue", "rest"])
+@pytest.mark.parametrize(
+    ("x", "other", "why"),
+    [
+        ("The nurse ran", None, "it has no counterpart"),
+        ("The nurse ran", "The old nurse ran", "its counterpart only has tokens more"),
+        ("The nurse ran", "The nurse ran", "the counterpart has the same tokens"),
+    ],
+)
+def test_positions_of_a_cue_need_one_in_every_row(model, positions, x, other, why):
+    rows = icp.Example("The doctor ran", "The nurse ran", ANSWERS), icp.Example(x, other, ANSWERS)
+    with pytest.raises(icp.ProbeError) as error:
+        icp.measure(model, icp.Probe(rows), ["hook_embed[0]"], icp.Mask("zero"), positions=positions, progress=False)
+    assert f"row 1 ({x!r}) has no tokens that are its cue ({why}" in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("positions", "words"),
     [
-        ("first", "unknown positions 'first': use 'all', 'last', or a span (start, stop)"),
+        ("first", "unknown positions 'first': use 'all', 'last', 'cue', 'rest', or a span (start, stop)"),
         ((2, 2), "the span (2, 2) does not fit 'The nurse said that', which has 4 tokens"),
         ((0, 5), "the span (0, 5) does not fit"),
         ((-5, 2), "the span (-5, 2) does not fit"),

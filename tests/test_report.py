@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,6 +15,7 @@ from artefacts import (
     UNITS,
     backups,
     carrying,
+    changed_answers,
     co_ablation,
     cost,
     evaluation,
@@ -31,6 +33,7 @@ HOSTILE = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
 MINUS = "\N{MINUS SIGN}"
 SECTIONS = {
     "results": "evaluations",
+    "answers": "changed_answers",
     "units": "estimates",
     "audit": "estimates",
     "doses": "doses",
@@ -104,7 +107,8 @@ def page(html):
 
 def test_every_section_is_there_and_in_the_table_of_contents(page):
     assert list(page.sections) == [
-        "results", "units", "audit", "backups", "doses", "frontier", "selected", "drivers", "provenance", "notes",
+        "results", "answers", "units", "audit", "backups", "doses", "frontier", "selected", "places",
+        "drivers", "provenance", "notes",
     ]  # fmt: skip
     links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
     assert links == [f"#{name}" for name in page.sections]
@@ -171,15 +175,22 @@ def test_hostile_text_stays_text():
         "costs": {HOSTILE: cost()},
         "drivers": icp.Drivers({UNITS[0]: (DrivingInput(HOSTILE, (HOSTILE, " b"), (1.0, -1.0)),)},
                                {"binding": BINDING, "texts": HOSTILE, "model": HOSTILE}),
+        "changed_answers": {HOSTILE: _hostile_answers(), "two": changed_answers()},
         "frontier": None,
     }  # fmt: skip
     benign, hostile = made(exact=None, frontier=None), Page(icp.report(HOSTILE, **{**arguments, **change}).html)
     assert [tag for tag, _ in hostile.elements].count("script") == [tag for tag, _ in benign.elements].count("script")
     assert not any(tag == "img" or any(name.startswith("on") for name in a) for tag, a in hostile.elements)
-    for section in ("results", "drivers", "provenance", "notes"):
+    for section in ("results", "answers", "drivers", "provenance", "notes"):
         assert HOSTILE in hostile.sections[section], section
     data = [script for script in hostile.scripts if script.startswith('{"data"')]
     assert len(data) == 4 and not any("<" in script for script in data)
+
+
+def _hostile_answers():
+    found = changed_answers()
+    rows = tuple(replace(e, text=HOSTILE, group=HOSTILE, answers=("no", HOSTILE)) for e in found.probe.examples)
+    return replace(found, probe=icp.Probe(rows), names=(HOSTILE, "b" + HOSTILE))
 
 
 def test_plot_data_cannot_close_its_script(monkeypatch):
@@ -307,8 +318,71 @@ def test_drivers_shade_each_token_by_its_activation(page):
     assert colour[f": {MINUS}2.00"] == (33, 102, 172)
     assert colour["b: 0"] == (255, 255, 255)
     assert colour["The: 0.500"][1] > colour["said: 1.00"][1] > colour["nurse: 4.00"][1]
+    assert [a["title"] for a in tokens if a.get("class") == "cue"] == ["nurse: 4.00"]
+    assert page.sections["drivers"].count("most active at the cue in") == 1, (
+        "the other unit's texts have no counterpart"
+    )
+    assert "most active at the cue in 1 of 1" in page.sections["drivers"]
     assert "⏎" in page.sections["drivers"]
     assert "indirect effect 1.500 ± 0.065 logits" in page.sections["drivers"]
+
+
+def test_changed_answers_repeat_their_counts_and_probabilities(page):
+    assert [cell[1] for cell in page.row("answers", "mended (wrong → right)")[1:3]] == [2, 0.4]
+    assert [cell[1] for cell in page.row("answers", "broken (right → wrong)")[4:]] == [0, 1, 0]
+    assert [cell[1] for cell in page.row("answers", "changed")[4:]] == [1, 2, 0]
+    assert [cell[0] for cell in page.row("answers", "yes", 1)] == ["yes", "Paul", "3", "1", "1", "0"]
+    said = page.sections["answers"]
+    assert "From original to pruned, 3 of 5 answers changed (60.0%, 95% interval [" in said
+    assert "Accuracy changes by +20.0 points" in said and "McNemar's exact test: p = 1.00" in said
+    rows = [row for row in page.tables["answers"] if row[0][0].startswith(("Anna", "broken", "mended")) and row]
+    texts = [row[0][0] for row in rows if row[0][0].startswith("Anna")]
+    assert texts == [f"Anna⇄ Paul said {i}: ⏎ " for i in (1, 0, 2)], "largest first, of each kind"
+    first = next(row for row in rows if row[0][0].startswith("Anna"))
+    assert [cell[0] for cell in first[1:5]] == ["Anna", "yes", "no", "yes"]
+    assert first[5][1] == pytest.approx(0.4) and first[6][1] == pytest.approx(0.9)
+    assert first[7][1] == pytest.approx(np.log(0.9 / 0.1) - np.log(0.4 / 0.6)) and first[8][0] == "no → yes"
+
+
+def test_it_is_honest_where_no_answer_changed():
+    found = changed_answers()
+    same = replace(found, probabilities=found.probabilities[[0, 0]], counterparts=None)
+    said = made(changed_answers={"held-out pairs": same}).sections["answers"]
+    assert "None of the 5 answers changed from original to pruned." in said
+    assert f"reaches up to {same.counts().loc['any', 'high']:.1%}" in said
+
+
+def test_answers_without_labels_or_counterparts_are_shown_all_the_same():
+    found = changed_answers()
+    bare = tuple(icp.Example(e.text, answers=e.answers) for e in found.probe.examples)
+    page = made(changed_answers={"x": replace(found, probe=icp.Probe(bare), counterparts=None)})
+    assert page.row("answers", "other (wrong → wrong, or no label)")[1][1] == 3
+    assert "Accuracy" not in page.sections["answers"] and "⇄" not in page.sections["answers"]
+
+
+def test_answers_that_share_a_template_are_given_no_test_for_independent_ones():
+    found = changed_answers()
+    rows = tuple(replace(e, template=f"t{i // 2}") for i, e in enumerate(found.probe.examples))
+    said = made(changed_answers={"x": replace(found, probe=icp.Probe(rows))}).sections["answers"]
+    assert "McNemar's test is left out" in said and "p =" not in said
+
+
+def test_where_units_act_repeats_the_effects_and_what_heads_read(page):
+    for unit, means in ((UNITS[3], (0.0, 1.5)), (UNITS[0], (0.75, 0.25))):
+        assert [cell[1] for cell in page.row("places", unit)[1:]] == pytest.approx(means)
+    assert [cell[0] for cell in page.tables["places"][0]] == ["unit", "at the cue", "at the last token"]
+    assert [cell[1] for cell in page.row("places", UNITS[3], 1)[1:]] == [0.5, 0.25, 0.125, 0.125]
+    assert "in logits" in page.sections["places"] and "n = 4 pairs" in page.sections["places"]
+    no_reads = everything()["drivers"]
+    alone = made(by_position={}, drivers=icp.Drivers(no_reads.inputs, no_reads.header))
+    assert "places" not in alone.sections and "drivers" in alone.sections
+
+
+def test_effects_by_position_of_another_model_are_refused():
+    other = {p: icp.Effects(e.dP, e.clean, e.total, e.header | {"binding": BINDING | {"weights": "others"}})
+             for p, e in everything()["by_position"].items()}  # fmt: skip
+    with pytest.raises(icp.ArtefactError, match="'at cue' was made on another weights"):
+        made(by_position=other)
 
 
 def test_provenance_says_what_was_measured_and_on_what(page):
@@ -354,6 +428,13 @@ def test_an_evaluation_of_other_models_is_refused(key):
     assert made(evaluations={"held out": icp.Evaluation(values, {}, {"original": foreign, "pruned": pruned})})
     with pytest.raises(icp.ArtefactError, match=rf"'held out' is of another {key} \(something else\).*{BINDING[key]}"):
         made(evaluations={"held out": icp.Evaluation(values, {}, {"original": foreign, "pruned": foreign})})
+
+
+@pytest.mark.parametrize("key", ["architecture", "tokenizer"])
+def test_changed_answers_of_other_models_are_refused(key):
+    foreign = dict.fromkeys(("original", "pruned"), BINDING | {key: "something else"})
+    with pytest.raises(icp.ArtefactError, match=rf"the comparison 'x' is of another {key} \(something else\)"):
+        made(changed_answers={"x": replace(changed_answers(), bindings=foreign)})
 
 
 def test_it_says_when_backups_change_the_ranking(page):

@@ -160,6 +160,18 @@ def test_the_front_holds_what_nothing_else_exceeds():
     assert robustness_plot.pareto(points) == [5, 3, 0]
 
 
+def test_names_stand_clear_of_each_other():
+    points = np.array([[50.0, 97.0], [50.5, 97.1], [51.0, 97.0], [87.0, 90.0], [86.8, 90.2]])
+    names = ["erm", "weight_decay", "jtt", "consistency", "icp_reg"]
+    offsets = robustness_plot.beside(points, names)
+    at = (points - points.min(0)) / (points.max(0) - points.min(0)) * robustness_plot.PIXELS + np.array(offsets)
+    for one in range(len(names)):
+        for other in range(one):
+            apart = abs(at[one] - at[other])
+            assert apart[0] >= 3.5 * (len(names[one]) + len(names[other])) or apart[1] >= 18
+    assert robustness_plot.beside(points[:1], ["erm"])[0] != (0, 0)
+
+
 def test_every_method_of_the_issue_is_in_the_table():
     names = (
         "base erm icp_prune_only icp_prune icp_reg icp_hybrid cda consistency logit_pairing adversarial mmd ipw "

@@ -85,6 +85,7 @@ def test_the_method_may_name_the_model():
 @pytest.mark.parametrize(
     ("methods", "options", "words"),
     [
+        ({}, {}, "no method was given: pass the evaluations of each by its name"),
         ({"erm": []}, {}, "'erm' has no evaluation: give one a seed"),
         ({"erm": [evaluation([1.0, 2.0]), evaluation([1.0, 2.0], digest="e")]}, {},
          "'task_loss' of 'erm' was measured on other examples in evaluation 1 than in evaluation 0"),

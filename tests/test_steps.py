@@ -136,6 +136,33 @@ def test_a_watched_loss_limits_the_set_and_not_the_single_units(model, scored):
         steps.cut(model, SELECTING, costs, scored[0], max_damage={"task": 1.0, "neutral": 1.0}, watched=wrong, **QUIET)
 
 
+def test_directions_are_erased_from_the_best_heads(model, scored):
+    folder, costs = scored[0], costs_of(SELECTING, OTHERS)
+    selection = steps.cut(
+        model, SELECTING, costs, folder, max_damage=99.0, largest=3, intervention=icp.Erase(2), **QUIET
+    )
+    best = [unit for unit in steps.ranked(folder, ["task", "neutral"], 99.0).units if unit.kind == "head"][:3]
+    frontier = icp.Frontier.load(folder / "frontier.safetensors")
+    passed_over = frontier.origin["passed_over"]
+    assert [choice.unit for choice in frontier.choices] == [unit for unit in best if str(unit) not in passed_over]
+    assert len(frontier.choices) + len(passed_over) == 3
+    by_hand = icp.erasure(model, [choice.unit for choice in frontier.choices], SELECTING, rank=2)
+    assert frontier.choices == by_hand.choices and frontier.origin["intervention"] == "erase:2"
+    assert icp.Selection.load(folder / "selection.safetensors") == selection and selection.role("erase")
+    before, after = (np.abs(frontier.gap[size]).mean() for size in (0, len(selection)))
+    cut = icp.evaluate(icp.prune(model, selection), SELECTING, ["gap"]).values
+    assert next(iter(cut.values()))["gap"].mean() == pytest.approx(after, abs=1e-6) and after < before
+
+
+def test_directions_cannot_be_erased_where_no_head_was_ranked(model, tmp_path):
+    probe, few = make_probe(), dict(candidates=5, pairs=2, inputs=3, max_damage=9.0, dosed=1)
+    steps.score(model, probe, costs_of(probe), tmp_path, kinds=("neuron",), **few, **QUIET)
+    with pytest.raises(icp.IcpError, match=r"none of the 5 units within the budget is a head, .* score heads too"):
+        steps.cut(model, SELECTING, costs_of(SELECTING, OTHERS), tmp_path, max_damage=99.0, intervention=icp.Erase(),
+                  **QUIET)  # fmt: skip
+    assert not (tmp_path / "frontier.safetensors").exists()
+
+
 def test_the_reference_holds_the_pairs_and_every_costs_inputs():
     probe = make_probe()
     reference = steps.reference_of(probe, {"a": (TEXTS, icp.NextTokenLoss()), "b": (SELECTING, icp.TaskLoss())})
@@ -185,15 +212,42 @@ def test_the_report_of_a_folder_is_that_of_its_artefacts(tmp_path):
     parts["frontier"].save(tmp_path / "frontier.safetensors")
     parts["selection"].save(tmp_path / "selection.safetensors")
     parts["drivers"].save(tmp_path / "drivers.json")
+    for positions, measured in parts["by_position"].items():
+        measured.save(tmp_path / f"at-{positions}.zarr")
     parts["co_ablation"].save(tmp_path / "co-ablation.zarr")
     parts["evaluations"]["held-out pairs"].save(tmp_path / "evaluation-pairs.json")
+    parts["changed_answers"]["held-out pairs"].save(tmp_path / "changed-answers-pairs.json")
     (tmp_path / "about.json").write_text(
         '{"title": "Told", "summary": ["All units were ranked."], "model_name": "m", "notes": ["One seed."], '
         '"max_gap_left": 0.6}'
     )
     parts |= {"model_name": "m", "evaluations": {"evaluation-pairs": parts["evaluations"]["held-out pairs"]}}
+    parts["changed_answers"] = {"pairs": parts["changed_answers"]["held-out pairs"]}
     assert steps.report_of(tmp_path).html == icp.report("Told", **parts).html
     assert steps.report_of(tmp_path, "Mine", "n").html == icp.report("Mine", **parts | {"model_name": "n"}).html
+
+
+def test_a_selection_is_described_by_the_units_that_it_does_not_keep(model, tmp_path):
+    """Again with other units: what was there is replaced."""
+    units = ["blocks.1.attn.hook_z[3]", "blocks.0.mlp.hook_post[5]", "blocks.0.attn.hook_z[0]"]
+    probe = icp.Probe((*make_probe().examples, icp.Example("It ran", "It old ran", (" she", " he"))))
+    for roles in (("prune", "keep", "regularise"), ("keep", "regularise", "regularise")):
+        choices = tuple(icp.Choice(icp.Unit.parse(unit), role) for unit, role in zip(units, roles))
+        steps.describe(model, probe, icp.Selection(choices, model.binding), tmp_path, **QUIET)
+        chosen = [unit for unit, role in zip(units, roles) if role != "keep"]
+        driven = icp.Drivers.load(tmp_path / "drivers.json")
+        assert driven == icp.drivers(model, probe, chosen) and list(driven.inputs) == chosen
+        assert set(driven.reads) == {unit for unit in chosen if "attn" in unit}
+        for positions in ("cue", "last", "rest", "all"):
+            at = icp.Effects.load(tmp_path / f"at-{positions}.zarr")
+            same(at, icp.measure(model, make_probe(), chosen, icp.Swap("counterpart"), positions=positions, **QUIET))
+    assert "places" in steps.report_of(tmp_path).html
+
+
+def test_a_selection_that_only_keeps_is_not_described(model, tmp_path):
+    kept = icp.Selection((icp.Choice(icp.Unit.parse("hook_embed[1]"), "keep"),), model.binding)
+    steps.describe(model, make_probe(), kept, tmp_path / "run", **QUIET)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_description_of_a_run_is_refused(tmp_path):

@@ -56,15 +56,23 @@ def without_harmful(
     arguments: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Model:
-    """Fine-tune, leave out the `share` of the training rows of least influence on `reference`, and fine-tune anew."""
+    """Fine-tune, leave out the `share` of the training rows of least influence on `reference`, and fine-tune anew.
+
+    Raises `IcpError` for a share that is no row, or all of them.
+    """
     if not 0 < share < 1:
         raise IcpError(f"share={share} is not between 0 and 1")
+    harmful = round(share * len(train))
+    if not 0 < harmful < len(train):
+        raise IcpError(
+            f"share={share} of {len(train)} rows leaves out {harmful}: give one that leaves out some and keeps some"
+        )
     folder = options.pop("folder", None)
     places = (None, None) if folder is None else (f"{folder}/first", f"{folder}/second")
     begun = finetune(model, train, arguments=arguments, folder=places[0], **options)
     found = influences(model, begun, train, reference, progress=options.get("progress", True))
     order = np.argsort(found, kind="stable")
-    kept = sorted(order[round(share * len(train)) :].tolist())
+    kept = sorted(order[harmful:].tolist())
     rest = Probe(tuple(train.examples[row] for row in kept))
     return finetune(model, rest, arguments=arguments, folder=places[1], **options)
 

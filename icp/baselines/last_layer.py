@@ -1,5 +1,7 @@
 """Deep feature reweighting (Kirichenko, Izmailov and Wilson 2023): retrain the last layer on balanced groups."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -11,6 +13,7 @@ from icp.hooks import on_input
 from icp.model import Model
 from icp.probes import Probe
 from icp.rows import Rows
+from icp.weights import without_name
 
 
 def last_layer_retraining(
@@ -43,7 +46,8 @@ def last_layer_retraining(
     weights = np.mean(fits, 0)
     if len(weights) == 1:  # of two classes there is one row, for the second
         weights = np.concatenate([-weights, weights]) / 2
-    changed = model.copy()
+    changed = replace(model.copy(), tuning=None)
+    without_name(changed.module)
     unembedding = unwrap(changed.unembed)
     if unwrap(changed.module.get_submodule(changed.family.embed)).weight is unembedding.weight:
         unembedding.weight = nn.Parameter(unembedding.weight.detach().clone())

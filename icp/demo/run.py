@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from icp.changed import changed_answers
 from icp.demo import sentences
-from icp.drivers import drivers
 from icp.evaluate import evaluate
 from icp.evaluation import Evaluation
 from icp.files import writing_file
@@ -23,7 +23,7 @@ from icp.probes import Probe
 from icp.properties import ErrorRate, LogitDifference, NextTokenLoss, TaskLoss
 from icp.prune import prune
 from icp.selection import Selection, hooked
-from icp.steps import cut, reference_of, report_of, score
+from icp.steps import cut, describe, reference_of, report_of, score
 from icp.units import Unit
 
 RANDOM_CONTROLS = 5
@@ -74,8 +74,9 @@ def run_demo(folder: "str | Path" = "icp-demo", name: str = "smollm2", seed: int
     reference = reference_of(pairs[1], costs[1])
     result = _evaluate(model, pruned, selection, reference, (pairs[2], names[2], neutral[2]), seed)
     result.save(folder / "evaluation.json")
-    driven = drivers(model, pairs[0], selection.units[:6])
-    driven.save(folder / "drivers.json")
+    for part, probe in (("pairs", pairs[2]), ("names", names[2])):
+        changed_answers(model, pruned, probe).save(folder / f"changed-answers-{part}.json")
+    describe(model, pairs[0], selection, folder, progress=progress)
     shown = "SmolLM2-135M-Instruct (dequantised from Q4_1)" if name == "smollm2" else name
     about = {
         "title": f"A gender stereotype in {shown.split(' (')[0]}, found and cut",

@@ -161,11 +161,18 @@ def driving(drivers: Drivers | None, effects: Effects | None) -> Section | None:
         "scale. For a head the number is the norm of what it writes into the residual stream, so never negative. Hover "
         "over a token for its number."
     )
+    if any(one.cue for inputs in drivers.inputs.values() for one in inputs):
+        text += " Framed are the tokens in which a text and its counterpart differ: the cue."
     cards = []
     for name, inputs in drivers.inputs.items():
         unit, values = Unit.parse(name), [a for one in inputs for a in one.activations]
         most, signed = max(map(abs, values), default=0.0), min(values, default=0.0) < 0
-        effect = element("small", known[name]) if name in known else ""
+        paired_texts = [one for one in inputs if one.cue]
+        told = [known[name]] if name in known else []
+        if paired_texts:
+            peaks = sum(one.peak in one.cue for one in paired_texts)
+            told.append(f"most active at the cue in {peaks} of {len(paired_texts)} texts")
+        effect = element("small", "; ".join(told)) if told else ""
         lines = [_tokens(one, most) for one in inputs]
         cards.append(element("div", element("h3", address(unit), effect), _legend(most, signed), *lines, class_="card"))
     return Section(
@@ -175,10 +182,11 @@ def driving(drivers: Drivers | None, effects: Effects | None) -> Section | None:
 
 def _tokens(one: DrivingInput, most: float) -> Html:
     spans = []
-    for token, activation in zip(one.tokens, one.activations):
+    for position, (token, activation) in enumerate(zip(one.tokens, one.activations)):
         shown = token.replace("\n", "⏎").replace("\t", "⇥") or "∅"
         said = f"{token.strip()}: {number(activation)}"
-        spans.append(element("span", shown, style=_shade(activation / most if most else 0.0), title=said))
+        shade = _shade(activation / most if most else 0.0)
+        spans.append(element("span", shown, style=shade, title=said, class_="cue" if position in one.cue else None))
     return element("div", *spans, class_="tokens")
 
 

@@ -18,7 +18,7 @@ from icp.batch import Batch
 from icp.hooks import Reads
 from icp.model import Model
 from icp.probes import Tokens
-from icp.sweep.plan import Layout, Plan, Positions, span
+from icp.sweep.plan import BY_CUE, Layout, Plan, Positions, span
 
 WORLD_KEYS = 64
 """Positions of all the worlds in a row, at most: each costs every other one a masked key."""
@@ -95,7 +95,7 @@ class LateLayout(Layout):
     @classmethod
     def of_positions(cls, model: Model, tokens: Tokens, positions: Positions) -> "LateLayout | None":
         """None where edits start too early for a gain, or the model's attention cannot be handed a past."""
-        if positions == "all" or not model.takes_past:
+        if positions in ("all", *BY_CUE) or not model.takes_past:
             return None
         texts = [example.text for example in tokens.probe.examples]
         starts = [span(positions, length, text)[0] for length, text in zip(tokens.text_lengths, texts)]

@@ -63,7 +63,8 @@ def measure(
 
     `property` is what P is (default: the logit difference of the probe's two answers). `method="linear"` gives
     first-order estimates of all units at the cost of one backward pass; `method=Linear(...)` refines them. `positions`
-    are `"all"`, `"last"` or a span of tokens. Mean masks take the mean over the texts of `reference` (default: over
+    are `"all"`, `"last"`, a span of tokens, `"cue"` (the tokens in which x differs from x'), or `"rest"` (all but these
+    and the last). Mean masks take the mean over the texts of `reference` (default: over
     the probe's own inputs). dP is NaN in a row for which the model returns NaN or infinity (`Effects.not_finite`
     counts them).
 

@@ -19,6 +19,7 @@ from icp.properties import Bound, Property, require_single
 from icp.sweep.memory import bytes_held, within_memory
 
 Positions = str | tuple[int, int | None]
+BY_CUE = ("cue", "rest")
 TOKENS_A_PASS = {"cpu": 1280, "cuda": 16384}
 """On a CPU the values of so many tokens stay in its caches, while matrix products are near their full rate."""
 CAPTURE_BYTES = 1 << 30
@@ -162,7 +163,8 @@ class Layout:
         return int(self.counts.max())
 
     def where(self, positions: Positions) -> Bool[Tensor, "example pos"]:
-        """Which of the positions that run are edited: `"all"`, `"last"` (of the text), or a span `(start, stop)`.
+        """Which of the positions that run are edited: `"all"`, `"last"` (of the text), or a span `(start, stop)`;
+        `"cue"`, those in which x and x' differ, or `"rest"`, all but these and the last.
 
         A span counts the text's tokens, may be negative as in a slice, and with stop None goes to the end. Padding is
         never edited.
@@ -171,10 +173,24 @@ class Layout:
             return self.batch.mask[:, self.first :]
         where = torch.zeros_like(self.batch.mask)
         for row, length in enumerate(self.tokens.text_lengths):
-            start, stop = span(positions, length, self.tokens.probe.examples[row].text)
             offset = int(self.offsets[row])
+            if positions in BY_CUE:
+                cue = [offset + position for position in self._cue(row)]
+                if positions == "rest":
+                    where[row] = self.batch.mask[row]
+                    where[row, offset + length - 1] = False
+                where[row, cue] = positions == "cue"
+                continue
+            start, stop = span(positions, length, self.tokens.probe.examples[row].text)
             where[row, offset + start : offset + stop] = True
         return where[:, self.first :]
+
+    def _cue(self, row: int) -> tuple[int, ...]:
+        found, text = self.tokens.alignments[row], self.tokens.probe.examples[row].text
+        if not found.changed:
+            why = found.problem or "its counterpart only has tokens more"
+            raise ProbeError(f"row {row} ({text!r}) has no tokens that are its cue ({why}): use other positions")
+        return found.changed
 
     def prepared(self, model: Model, examples: Int[Tensor, " example"], plan: Plan) -> "Layout":
         """With what forward passes over these examples need."""
@@ -274,7 +290,7 @@ def span(positions: Positions, length: int, text: str) -> tuple[int, int]:
     if positions == "last":
         return length - 1, length
     if not (isinstance(positions, tuple) and len(positions) == 2):
-        raise ProbeError(f"unknown positions {positions!r}: use 'all', 'last', or a span (start, stop)")
+        raise ProbeError(f"unknown positions {positions!r}: use 'all', 'last', 'cue', 'rest', or a span (start, stop)")
     start, stop = positions[0], length if positions[1] is None else positions[1]
     start, stop = (p + length if p < 0 else p for p in (start, stop))
     if not 0 <= start < stop <= length:

@@ -1,0 +1,61 @@
+"""What a head reads: how its attention is shared out among the tokens of a text."""
+
+from collections.abc import Sequence
+
+import torch
+
+from icp.model import Model
+from icp.sweep.donors import run_capturing
+from icp.units import Unit
+
+PLACES = ("cue", "itself", "first", "elsewhere")
+ROWS_A_PASS = 32
+
+
+def reading(
+    model: Model, rows: list[list[int]], cues: list[tuple[int, ...]], heads: Sequence[Unit]
+) -> dict[str, dict[str, float]]:
+    """For each head the shares of its attention, from the last token of a text, on the four `PLACES`; they sum to 1.
+
+    These are the tokens at `cues`, the last one itself, the first one, and all others, each token counted in the first
+    of them that it belongs to; the mean over the texts, `rows` of tokens. Attention is worked out by the model's plain
+    ("eager") path; a TransformerLens model, which has none to switch to, gives nothing, and so do no texts.
+    """
+    if model.kind != "transformers" or not rows or not heads:
+        return {}
+    shares = {str(head): torch.zeros(len(PLACES), dtype=torch.float64) for head in heads}
+    sites = [model.sites[name] for name in dict.fromkeys(head.site for head in heads)]
+    asked, weights = model.config._attn_implementation, {}
+    handles = []
+    try:
+        model.config._attn_implementation = "eager"
+        for site in sites:
+
+            def keep(module, args, output, layer=site.layer):
+                weights[layer] = output[1]
+
+            handles.append(model.attention(site.layer).register_forward_hook(keep))
+        with model.frozen():
+            for start in range(0, len(rows), ROWS_A_PASS):
+                some = rows[start : start + ROWS_A_PASS]
+                run_capturing(model, model.pad(some, "right"), sites)
+                for head in heads:
+                    for row, tokens in enumerate(some):
+                        last = len(tokens) - 1
+                        seen = weights[head.layer][row, head.index[0], last, : last + 1].double().cpu()
+                        place = _places(last, cues[start + row])
+                        shares[str(head)].index_add_(0, place, seen / len(rows))
+    finally:
+        model.config._attn_implementation = asked
+        for handle in handles:
+            handle.remove()
+    return {head: dict(zip(PLACES, found.tolist())) for head, found in shares.items()}
+
+
+def _places(last: int, cue: tuple[int, ...]) -> torch.Tensor:
+    """For each position up to `last`, the index of its place in `PLACES`."""
+    found = torch.full((last + 1,), PLACES.index("elsewhere"))
+    found[0] = PLACES.index("first")
+    found[last] = PLACES.index("itself")
+    found[list(cue)] = PLACES.index("cue")
+    return found
