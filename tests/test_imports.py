@@ -21,9 +21,10 @@ ORDER = """
     sweep.co_ablation sweep.topk sweep.measure scores audit selection erasure rows step sensitivity rerank apart
     invariance presets adapters losses runs callbacks mixin trainer finetune baselines.paired baselines.balance
     baselines.mmd baselines.adversarial baselines.twice baselines.last_layer baselines.influence baselines
-    frontier nested_sets prune predictions resampling metrics judged evaluation seeds evaluate counterfactual.rows
-    counterfactual.finders counterfactual.spec counterfactual.editors counterfactual.validator counterfactual.made
-    counterfactual.make counterfactual efficiency sentences bias generation qa drivers plots.style plots.units
+    frontier nested_sets prune predictions resampling metrics judged evaluation seeds evaluate efficiency sentences
+    bias generation qa drivers counterfactual.rows counterfactual.words counterfactual.finders
+    counterfactual.lexicon counterfactual.spec counterfactual.editors counterfactual.validator counterfactual.made
+    counterfactual.make counterfactual plots.style plots.units
     plots.evidence plots.calibration plots page sections.text sections.evidence sections.limits sections.units
     sections report steps demo demo.sentences demo.run cli_measure cli_train cli
 """.split()  # noqa: SIM905

@@ -1,7 +1,8 @@
 """Counterfactual pairs: declare the cause and the cue, make pairs, prove them, train on them."""
 
 from icp.counterfactual.editors import Editor
-from icp.counterfactual.finders import Classifier, Column, Finder, Lexicon, Pattern
+from icp.counterfactual.finders import Classifier, Column, Finder, Pattern
+from icp.counterfactual.lexicon import Lexicon
 from icp.counterfactual.made import MadePairs
 from icp.counterfactual.make import make_pairs
 from icp.counterfactual.rows import Edit, Rejection, Row

@@ -34,9 +34,11 @@ def make_pairs(
     `data` are `icp.data.Labelled` or rows with `text`, `label` and whatever columns the spec reads; they are gone
     through once, in constant memory. Of each row's proposals the first `keep` that nothing rejects are kept: what
     changes nothing, changes another variable of the spec too, has a label that contradicts the kind, or that one of the
-    `validators` rejects. With `folder` the files are kept there (`MadePairs.load`), else for as long as the result.
+    `validators` rejects. A row that contradicts the spec is rejected as well. With `folder` the files are kept there
+    (`MadePairs.load`), else for as long as the result.
 
-    Raises `SpecError` where `edit` mixes causes and cues, or edits a cause and nothing says what the new label is.
+    Raises `SpecError` where `edit` mixes causes and cues, edits another variable than it says, or edits a cause and
+    nothing says what the new label is.
     """
     kinds = {spec.kind_of(name) for name in edit.variables}
     if len(kinds) != 1:
@@ -45,6 +47,8 @@ def make_pairs(
     if keep < 1:
         raise SpecError(f"keep={keep} pairs of a row: give at least 1")
     kind = kinds.pop()
+    for variable in spec.variables:
+        variable.finder.begin()
     for part in (edit, *validators):
         part.begin(spec)
     temporary = TemporaryDirectory(prefix="icp-pairs-") if folder is None else None
@@ -62,13 +66,23 @@ def make_pairs(
 def _of_row(
     number: int, row: Row, editor: Editor, spec: Spec, validators: Sequence[Validator], keep: int, writer: Writer
 ) -> None:
-    _require_label(number, row, spec)
-    kept, before, proposal = 0, spec.values_in(row), None
+    try:
+        _require_label(row, spec)
+        before = spec.values_in(row)
+    except SpecError as error:
+        writer.reject(number, row, None, Rejection("contradicts the spec", str(error)))
+        return
+    kept, proposal = 0, None
     for proposal in editor.edits(row, spec):
         if isinstance(proposal, Rejection):
             writer.reject(number, row, None, proposal)
             continue
         writer.proposed += 1
+        if proposal.variable not in editor.variables:
+            raise SpecError(
+                f"the editor of {', '.join(editor.variables)} proposed an edit of {proposal.variable!r}: it has to "
+                "name every variable that it edits"
+            )
         edit, why = _labelled(row, proposal, spec, before)
         for validator in validators if why is None else ():
             if (told := validator.reject(row, edit, spec)) is not None:
@@ -89,7 +103,12 @@ def _labelled(row: Row, edit: Edit, spec: Spec, before: dict[str, tuple[str, ...
     """The edit with the counterfactual's label, and why it is not of the kind that its variable makes, if so."""
     if edit.text == row.text:
         return edit, Rejection("unchanged", "the edit leaves the text as it is")
-    after = spec.values_in(Row(edit.text, row.label, row.columns))
+    if edit.after == edit.before:
+        return edit, Rejection("unchanged", f"the edit leaves {edit.variable} at {edit.before!r}")
+    try:
+        after = spec.values_in(Row(edit.text, row.label, row.columns))
+    except SpecError as error:
+        return edit, Rejection("contradicts the spec", str(error))
     for name in before:
         if name != edit.variable and after[name] != before[name]:
             told = f"the edit of {edit.variable} changes {name} too: {before[name]} to {after[name]}"
@@ -98,28 +117,29 @@ def _labelled(row: Row, edit: Edit, spec: Spec, before: dict[str, tuple[str, ...
         if edit.label not in (None, row.label):
             return edit, Rejection("label disagrees", f"{edit.variable} is a cue, and the label changes with it")
         return replace(edit, label=row.label), None
-    label = edit.label
+    labels, label = spec.variable(edit.variable).labels or {}, edit.label
     if label is None:
-        labels = spec.variable(edit.variable).labels or {}
         if edit.after not in labels:
             raise SpecError(
                 f"nothing says which label {edit.variable} = {edit.after!r} has: give the cause its labels in the spec"
             )
         label = spec.classes.index(labels[edit.after])
+    if not 0 <= label < len(spec.classes):
+        raise SpecError(f"the edit has the label {label}: the spec has {len(spec.classes)} classes")
     edit = replace(edit, label=label)
-    said = (spec.variable(edit.variable).labels or {}).get(edit.before)
-    if said is not None and said != spec.classes[row.label]:
-        told = f"{edit.variable} = {edit.before!r} goes with {said!r}, and the row has {spec.classes[row.label]!r}"
-        return edit, Rejection("label disagrees", told)
+    for what, value, has in (("row", edit.before, row.label), ("edit", edit.after, label)):
+        if labels.get(value, spec.classes[has]) != spec.classes[has]:
+            told = f"{edit.variable} = {value!r} goes with {labels[value]!r}, and the {what} has {spec.classes[has]!r}"
+            return edit, Rejection("label disagrees", told)
     if label == row.label:
         told = f"{edit.variable} is a cause, and the label stays {spec.classes[label]!r}"
         return edit, Rejection("label disagrees", told)
     return edit, None
 
 
-def _require_label(number: int, row: Row, spec: Spec) -> None:
+def _require_label(row: Row, spec: Spec) -> None:
     if row.label >= len(spec.classes):
         raise SpecError(
-            f"row {number} ({row.text!r}) has the label {row.label}: the spec has {len(spec.classes)} classes, "
+            f"{row.text!r} has the label {row.label}: the spec has {len(spec.classes)} classes, "
             f"{', '.join(spec.classes)}"
         )
