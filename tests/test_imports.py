@@ -23,11 +23,12 @@ ORDER = """
     invariance presets adapters losses runs callbacks mixin trainer finetune baselines.paired baselines.balance
     baselines.mmd baselines.adversarial baselines.twice baselines.last_layer baselines.influence baselines frontier
     nested_sets prune predictions resampling metrics judged evaluation seeds evaluate efficiency sentences bias
-    generation qa drivers counterfactual.rows counterfactual.words counterfactual.finders counterfactual.lexicon
-    counterfactual.spec counterfactual.editors counterfactual.validator counterfactual.made counterfactual.make
-    counterfactual plots.style plots.units plots.evidence plots.calibration plots page sections.text
-    sections.evidence sections.limits sections.units sections report steps demo demo.sentences demo.run cli_measure
-    cli_train cli
+    generation qa counterfactual.rows counterfactual.words counterfactual.difference counterfactual.finders
+    counterfactual.lexicon counterfactual.spec counterfactual.editors counterfactual.validator counterfactual.made
+    counterfactual.make counterfactual.given counterfactual.validators.worded counterfactual.validators.classified
+    counterfactual.validators.fluency counterfactual.validators counterfactual.corruptions counterfactual drivers
+    plots.style plots.units plots.evidence plots.calibration plots page sections.text sections.evidence
+    sections.limits sections.units sections report steps demo demo.sentences demo.run cli_measure cli_train cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 
@@ -51,6 +52,7 @@ OWNERS = {
     "zarr": {"sweep.store"},
     "xarray": {"effects"},
     "datasets": {"data.reader", "counterfactual.made"},
+    "rapidfuzz": {"counterfactual.difference"},
 }
 """Which modules may import a library, at any level."""
 
@@ -69,6 +71,7 @@ LATE_LIBRARIES = (
     "torchmetrics",
     "datasets",
     "networkx",
+    "rapidfuzz",
 )
 """Imported inside functions only."""
 
