@@ -31,7 +31,8 @@ WIKI_TOXICITY_FUZZED = Schema(
 def wiki_toxicity_fuzzed(source: "str | Path") -> TextPairs:
     """A comment and its counterpart, joined by `rev_id`, which is their `word`; `source` is the folder of both files.
 
-    Comments without an identity term are the same in both, and `left_out`. The language is offensive.
+    Comments that are the same in both are `left_out`. In 27 of the others a term was swapped with itself, so that only
+    its case differs. The language is offensive.
     """
     files = [Path(source) / name for name in FILES]
     plain, fuzzed = ({row.word: row for row in _rows(file)} for file in files)
