@@ -23,12 +23,13 @@ ORDER = """
     invariance presets adapters losses runs callbacks mixin trainer finetune baselines.paired baselines.balance
     baselines.mmd baselines.adversarial baselines.twice baselines.last_layer baselines.influence baselines frontier
     nested_sets prune predictions resampling metrics judged evaluation seeds evaluate efficiency sentences bias
-    generation qa counterfactual.rows counterfactual.words counterfactual.difference counterfactual.finders
-    counterfactual.lexicon counterfactual.spec counterfactual.editors counterfactual.validator counterfactual.made
-    counterfactual.make counterfactual.given counterfactual.validators.worded counterfactual.validators.classified
-    counterfactual.validators.fluency counterfactual.validators counterfactual.corruptions counterfactual drivers
-    plots.style plots.units plots.evidence plots.calibration plots page sections.text sections.evidence
-    sections.limits sections.units sections report steps demo demo.sentences demo.run cli_measure cli_train cli
+    generation qa drivers plots.style plots.units plots.evidence plots.calibration plots page sections.text
+    sections.evidence sections.limits sections.units sections report counterfactual.rows counterfactual.words
+    counterfactual.difference counterfactual.finders counterfactual.lexicon counterfactual.spec
+    counterfactual.editors counterfactual.validator counterfactual.made counterfactual.make counterfactual.given
+    counterfactual.validators.worded counterfactual.validators.classified counterfactual.validators.fluency
+    counterfactual.validators counterfactual.corruptions counterfactual.graph counterfactual.show counterfactual
+    steps demo demo.sentences demo.run cli_measure cli_train cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 

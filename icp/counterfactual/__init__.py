@@ -8,6 +8,7 @@ from icp.counterfactual.lexicon import Lexicon
 from icp.counterfactual.made import MadePairs
 from icp.counterfactual.make import make_pairs
 from icp.counterfactual.rows import Edit, Rejection, Row
+from icp.counterfactual.show import show
 from icp.counterfactual.spec import Spec, Variable
 from icp.counterfactual.validator import Validator
 from icp.counterfactual.validators import (
@@ -25,4 +26,5 @@ __all__ = [
     "Changed", "Classifier", "Column", "CueFlips", "Edit", "EditDistance", "Editor", "Finder", "FixedWords", "Given",
     "LabelAgrees", "Lexicon", "MadePairs", "Pattern", "PerplexityRatio", "Rejection", "Row", "SpansKept", "Spec",
     "Validator", "Variable", "edit_distance", "edited_spans", "given_pairs", "label_classifier", "make_pairs",
+    "show",
 ]  # fmt: skip
