@@ -41,16 +41,12 @@ class Swapping(Editor):
 
     def edits(self, row, spec):
         lexicon = spec.variable(self.variable).finder
-        found = lexicon.find(row)
+        found = lexicon.entries(row.text)
         if not found:
             yield Rejection("nothing found", f"the text says nothing of {self.variable}")
             return
         other = {before: after for before, after in zip(lexicon.values, lexicon.values[::-1])}
-        changes = []
-        for value, span in found:
-            word = row.text[slice(*span)]
-            place = lexicon.words[value].index(word)
-            changes.append((span, lexicon.words[other[value]][place]))
+        changes = [(one.span, lexicon.words[other[one.value]][one.places[0]]) for one in found]
         text, spans, new_spans = replaced(row.text, changes)
         before = found[0].value
         yield Edit(text, self.variable, before, other[before], spans, new_spans)

@@ -119,8 +119,8 @@ def test_pairs_of_another_kind_or_of_other_classes_are_refused():
 
 def test_a_row_without_a_counterpart_is_counted():
     rows = [
-        {"text": "a bad film", "label": 0},
-        {"text": "bad", "label": 0, "counterpart": "good", "counterpart_label": 1},
+        {"text": "a bad film", "label": 0, "sentiment": "negative"},
+        {"text": "bad", "label": 0, "sentiment": "negative", "counterpart": "good", "counterpart_label": 1},
     ]
     made = make_pairs(rows, edit=Given("sentiment"), spec=REVIEWS, progress=False)
     assert len(made) == 1 and made.counts["rejected"] == {"no counterpart": 1}

@@ -7,6 +7,7 @@ from typing import Any
 
 from icp.counterfactual.difference import edited_spans
 from icp.counterfactual.editors import Editor
+from icp.counterfactual.finders import Column, Finder
 from icp.counterfactual.made import MadePairs
 from icp.counterfactual.make import make_pairs
 from icp.counterfactual.rows import Edit, Rejection, Row
@@ -64,6 +65,9 @@ def given_pairs(
 ) -> MadePairs:
     """Pairs of a data set, such as `icp.data.cad_imdb(...)`, as if `make_pairs` had made them by editing `variable`.
 
+    A column by which the variable is found, and which the data set does not have, is the `group` of a text or else its
+    class, where that is one of the variable's values.
+
     Raises `SpecError` where they are of another kind than edits of this variable, or of other classes than the spec's.
     """
     if spec.kind_of(variable) is not pairs.kind:
@@ -73,13 +77,17 @@ def given_pairs(
         )
     if pairs.classes != spec.classes:
         raise SpecError(f"the pairs have the classes {', '.join(pairs.classes)}, the spec {', '.join(spec.classes)}")
-    rows = [_row(one, other) for one, other in pairs]
+    finder = spec.variable(variable).finder
+    rows = [_row(one, other, finder, spec) for one, other in pairs]
     return make_pairs(rows, edit=Given(variable), spec=spec, validators=validators, folder=folder, progress=progress)
 
 
-def _row(one: Any, other: Any) -> Row:
+def _row(one: Any, other: Any, finder: Finder, spec: Spec) -> Row:
     more = {part.name: getattr(one, part.name) for part in fields(one) if part.name not in ("text", "label")}
     told = {name: value for name, value in more.items() if value is not None}
+    if isinstance(finder, Column) and finder.name not in told:
+        said = spec.classes[one.label] if one.group is None else one.group
+        told[finder.name] = said if said in finder.values else None
     told |= {COUNTERPART: other.text, LABEL: other.label}
     return Row(one.text, one.label, told if other.group is None else told | {NEW_VALUE: other.group})
 

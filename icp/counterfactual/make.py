@@ -1,8 +1,9 @@
 """`make_pairs`: propose edits of a data set, refuse what is not of the declared kind, validate, and keep the rest."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +18,9 @@ from icp.counterfactual.validator import Validator
 from icp.errors import SpecError
 from icp.files import writing_folder
 from icp.pairs import PreservingPairs
+
+TOGETHER = 64
+"""Rows whose proposals are validated together."""
 
 
 def make_pairs(
@@ -56,47 +60,92 @@ def make_pairs(
     with nullcontext(place) if folder is None else writing_folder(place, ABOUT, FORMAT) as work:
         writer = Writer(work)
         total = len(data) if hasattr(data, "__len__") else None
-        for number, row in enumerate(tqdm(rows_of(data), total=total, unit="row", disable=not progress)):
-            writer.rows += 1
-            _of_row(number, row, edit, spec, validators, keep, writer)
+        rows = enumerate(rows_of(data))
+        with tqdm(total=total, unit="row", disable=not progress) as bar:
+            while part := list(islice(rows, TOGETHER)):
+                _of_rows(part, edit, spec, validators, keep, writer)
+                bar.update(len(part))
         counts = writer.finish(spec, kind)
     return MadePairs(spec, kind, counts, place, temporary)
 
 
-def _of_row(
-    number: int, row: Row, editor: Editor, spec: Spec, validators: Sequence[Validator], keep: int, writer: Writer
+@dataclass
+class _Pending:
+    """A row in work: proposals to come, how many were kept, and what became of those that came, in their order."""
+
+    number: int
+    row: Row
+    before: dict[str, tuple[str, ...]]
+    proposals: Iterator[Edit | Rejection]
+    outcomes: list[tuple[Edit | None, Rejection | None]]
+    kept: int = 0
+
+    def next_edit(self, editor: Editor, spec: Spec) -> Edit | None:
+        """The next proposal that is of the declared kind; None where there is no other."""
+        for proposal in self.proposals:
+            if isinstance(proposal, Rejection):
+                self.outcomes.append((None, proposal))
+                continue
+            if proposal.variable not in editor.variables:
+                raise SpecError(
+                    f"the editor of {', '.join(editor.variables)} proposed an edit of {proposal.variable!r}: it has to "
+                    "name every variable that it edits"
+                )
+            edit, why = _labelled(self.row, proposal, spec, self.before)
+            if why is None:
+                return edit
+            self.outcomes.append((edit, why))
+        return None
+
+
+def _of_rows(
+    rows: Sequence[tuple[int, Row]],
+    editor: Editor,
+    spec: Spec,
+    validators: Sequence[Validator],
+    keep: int,
+    writer: Writer,
 ) -> None:
+    """Every round takes the next proposal of each row that has fewer than `keep`, and validates them together."""
+    pending = [_pending(number, row, editor, spec) for number, row in rows]
+    waiting = pending
+    while waiting:
+        edits = [(one, edit) for one in waiting if (edit := one.next_edit(editor, spec)) is not None]
+        for (one, edit), why in zip(edits, _judged([(one.row, edit) for one, edit in edits], spec, validators)):
+            one.outcomes.append((edit, why))
+            one.kept += why is None
+        waiting = [one for one, _ in edits if one.kept < keep]
+    for one in pending:
+        if not one.outcomes:
+            one.outcomes.append((None, Rejection("no proposal", "nothing was proposed for this text")))
+        for edit, why in one.outcomes:
+            writer.proposed += edit is not None
+            if why is None:
+                writer.accept(one.number, one.row, edit)
+            else:
+                writer.reject(one.number, one.row, edit, why)
+    writer.rows += len(rows)
+
+
+def _pending(number: int, row: Row, editor: Editor, spec: Spec) -> _Pending:
     try:
         _require_label(row, spec)
         before = spec.values_in(row)
     except SpecError as error:
-        writer.reject(number, row, None, Rejection("contradicts the spec", str(error)))
-        return
-    kept, proposal = 0, None
-    for proposal in editor.edits(row, spec):
-        if isinstance(proposal, Rejection):
-            writer.reject(number, row, None, proposal)
-            continue
-        writer.proposed += 1
-        if proposal.variable not in editor.variables:
-            raise SpecError(
-                f"the editor of {', '.join(editor.variables)} proposed an edit of {proposal.variable!r}: it has to "
-                "name every variable that it edits"
-            )
-        edit, why = _labelled(row, proposal, spec, before)
-        for validator in validators if why is None else ():
-            if (told := validator.reject(row, edit, spec)) is not None:
-                why = Rejection(validator.name, told)
-                break
-        if why is not None:
-            writer.reject(number, row, edit, why)
-            continue
-        writer.accept(number, row, edit)
-        kept += 1
-        if kept == keep:
-            return
-    if proposal is None:
-        writer.reject(number, row, None, Rejection("no proposal", "nothing was proposed for this text"))
+        return _Pending(number, row, {}, iter(()), [(None, Rejection("contradicts the spec", str(error)))])
+    return _Pending(number, row, before, iter(editor.edits(row, spec)), [])
+
+
+def _judged(pairs: Sequence[tuple[Row, Edit]], spec: Spec, validators: Sequence[Validator]) -> list[Rejection | None]:
+    """Of each pair what the first validator that rejects it says; the later ones do not see it."""
+    found: list[Rejection | None] = [None] * len(pairs)
+    for validator in validators:
+        places = [place for place, why in enumerate(found) if why is None]
+        if not places:
+            break
+        for place, told in zip(places, validator.reject_all([pairs[place] for place in places], spec), strict=True):
+            found[place] = None if told is None else Rejection(validator.name, told)
+    return found
 
 
 def _labelled(row: Row, edit: Edit, spec: Spec, before: dict[str, tuple[str, ...]]) -> tuple[Edit, Rejection | None]:
