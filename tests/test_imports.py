@@ -24,7 +24,8 @@ ORDER = """
     frontier nested_sets prune predictions resampling metrics judged evaluation seeds evaluate efficiency sentences
     bias generation qa drivers counterfactual.rows counterfactual.words counterfactual.finders
     counterfactual.lexicon counterfactual.spec counterfactual.editors counterfactual.validator counterfactual.made
-    counterfactual.make counterfactual plots.style plots.units
+    counterfactual.make counterfactual.pronouns counterfactual.swap counterfactual.lexicons counterfactual
+    plots.style plots.units
     plots.evidence plots.calibration plots page sections.text sections.evidence sections.limits sections.units
     sections report steps demo demo.sentences demo.run cli_measure cli_train cli
 """.split()  # noqa: SIM905
