@@ -26,10 +26,11 @@ ORDER = """
     generation qa drivers plots.style plots.units plots.evidence plots.calibration plots page sections.text
     sections.evidence sections.limits sections.units sections report counterfactual.rows counterfactual.words
     counterfactual.difference counterfactual.finders counterfactual.lexicon counterfactual.spec
-    counterfactual.editors counterfactual.validator counterfactual.made counterfactual.make counterfactual.given
-    counterfactual.validators.worded counterfactual.validators.classified counterfactual.validators.fluency
-    counterfactual.validators counterfactual.corruptions counterfactual.graph counterfactual.show counterfactual
-    steps demo demo.sentences demo.run cli_measure cli_train cli
+    counterfactual.editors counterfactual.validator counterfactual.made counterfactual.make counterfactual.pronouns
+    counterfactual.swap counterfactual.lexicons counterfactual.given counterfactual.validators.worded
+    counterfactual.validators.classified counterfactual.validators.fluency counterfactual.validators
+    counterfactual.corruptions counterfactual.graph counterfactual.show counterfactual steps demo demo.sentences
+    demo.run cli_measure cli_train cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 

@@ -1,5 +1,6 @@
 """Counterfactual pairs: declare the cause and the cue, make pairs, prove them, train on them."""
 
+from icp.counterfactual import lexicons
 from icp.counterfactual.difference import edit_distance, edited_spans
 from icp.counterfactual.editors import Editor
 from icp.counterfactual.finders import Classifier, Column, Finder, Pattern
@@ -10,6 +11,7 @@ from icp.counterfactual.make import make_pairs
 from icp.counterfactual.rows import Edit, Rejection, Row
 from icp.counterfactual.show import show
 from icp.counterfactual.spec import Spec, Variable
+from icp.counterfactual.swap import LexiconSwap
 from icp.counterfactual.validator import Validator
 from icp.counterfactual.validators import (
     Changed,
@@ -23,8 +25,8 @@ from icp.counterfactual.validators import (
 )
 
 __all__ = [
-    "Changed", "Classifier", "Column", "CueFlips", "Edit", "EditDistance", "Editor", "Finder", "FixedWords", "Given",
-    "LabelAgrees", "Lexicon", "MadePairs", "Pattern", "PerplexityRatio", "Rejection", "Row", "SpansKept", "Spec",
-    "Validator", "Variable", "edit_distance", "edited_spans", "given_pairs", "label_classifier", "make_pairs",
-    "show",
+    "Changed", "Classifier", "Column", "CueFlips", "Edit", "EditDistance", "Editor", "Finder", "FixedWords",
+    "Given", "LabelAgrees", "Lexicon", "LexiconSwap", "MadePairs", "Pattern", "PerplexityRatio", "Rejection", "Row",
+    "SpansKept", "Spec", "Validator", "Variable", "edit_distance", "edited_spans", "given_pairs",
+    "label_classifier", "lexicons", "make_pairs", "show",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import re
 
-WORD = re.compile("[^\\W_]+(?:['\u2019](?!s\\b)[^\\W_]+)*")
+WORD = re.compile("[^\\W_]+(?:['\u2019](?![sS]\\b)[^\\W_]+)*")
 """Letters and digits, with apostrophes inside; a hyphen parts words, and so does a possessive or contracted 's."""
 
 ARTICLE = re.compile(r"(?<![^\W_])(an?)\s+\Z", re.IGNORECASE)
