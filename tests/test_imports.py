@@ -14,19 +14,23 @@ ORDER = """
     errors units families files tokenizing quiet numerals statistics control_variate certificate alignment batch
     weights interventions sites live hooks properties probes pairs data.schema data.reader data.labelled
     data.sentiment data.sst2 data.imdb data.bias_bios data.civil_comments data.fever data.questions data.triviaqa
-    data.nq_open data.squad data.crows_pairs data.stereoset data.cad_imdb data.counterfact data divergence model
-    embedded loading effects sweep sweep.memory sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store
+    data.nq_open data.squad data.crows_pairs data.stereoset data.text_pairs data.cad_imdb data.imdb_contrast
+    data.wiki_toxicity_fuzzed data.winobias data.winogender data.counterfact data divergence model embedded
+    loading effects sweep sweep.memory sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store
     sweep.provenance sweep.results sweep.precision sweep.misses sweep.pool sweep.search sweep.late sweep.crew
     sweep.ray sweep.arguments sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint
     sweep.co_ablation sweep.topk sweep.measure scores audit selection erasure rows step sensitivity rerank apart
     invariance presets adapters losses runs callbacks mixin trainer finetune baselines.paired baselines.balance
     baselines.mmd baselines.adversarial baselines.twice baselines.last_layer baselines.influence baselines
     frontier nested_sets prune predictions resampling metrics judged evaluation seeds evaluate changed
-    counterfactual.rows counterfactual.finders counterfactual.spec counterfactual.editors counterfactual.validator
-    counterfactual.made counterfactual.make counterfactual efficiency sentences bias generation qa reading drivers
-    plots.style plots.units plots.evidence plots.calibration plots page sections.text sections.answers
-    sections.evidence sections.limits sections.places sections.units sections report steps demo demo.sentences
-    demo.run cli_measure cli_train cli
+    counterfactual.rows counterfactual.words counterfactual.difference counterfactual.finders
+    counterfactual.lexicon counterfactual.spec counterfactual.editors counterfactual.validator counterfactual.made
+    counterfactual.make counterfactual.pronouns counterfactual.swap counterfactual.lexicons counterfactual.given
+    counterfactual.validators.worded counterfactual.validators.classified counterfactual.validators.fluency
+    counterfactual.validators counterfactual.corruptions counterfactual.graph counterfactual.show counterfactual
+    efficiency sentences bias generation qa reading drivers plots.style plots.units plots.evidence
+    plots.calibration plots page sections.text sections.answers sections.evidence sections.limits sections.places
+    sections.units sections report steps demo demo.sentences demo.run cli_measure cli_train cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 
@@ -50,6 +54,7 @@ OWNERS = {
     "zarr": {"sweep.store"},
     "xarray": {"effects"},
     "datasets": {"data.reader", "counterfactual.made"},
+    "rapidfuzz": {"counterfactual.difference"},
 }
 """Which modules may import a library, at any level."""
 
@@ -68,6 +73,7 @@ LATE_LIBRARIES = (
     "torchmetrics",
     "datasets",
     "networkx",
+    "rapidfuzz",
 )
 """Imported inside functions only."""
 

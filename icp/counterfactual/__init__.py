@@ -1,14 +1,32 @@
 """Counterfactual pairs: declare the cause and the cue, make pairs, prove them, train on them."""
 
+from icp.counterfactual import lexicons
+from icp.counterfactual.difference import edit_distance, edited_spans
 from icp.counterfactual.editors import Editor
-from icp.counterfactual.finders import Classifier, Column, Finder, Lexicon, Pattern
+from icp.counterfactual.finders import Classifier, Column, Finder, Pattern
+from icp.counterfactual.given import Given, given_pairs
+from icp.counterfactual.lexicon import Lexicon
 from icp.counterfactual.made import MadePairs
 from icp.counterfactual.make import make_pairs
 from icp.counterfactual.rows import Edit, Rejection, Row
+from icp.counterfactual.show import show
 from icp.counterfactual.spec import Spec, Variable
+from icp.counterfactual.swap import LexiconSwap
 from icp.counterfactual.validator import Validator
+from icp.counterfactual.validators import (
+    Changed,
+    CueFlips,
+    EditDistance,
+    FixedWords,
+    LabelAgrees,
+    PerplexityRatio,
+    SpansKept,
+    label_classifier,
+)
 
 __all__ = [
-    "Classifier", "Column", "Edit", "Editor", "Finder", "Lexicon", "MadePairs", "Pattern", "Rejection", "Row", "Spec",
-    "Validator", "Variable", "make_pairs",
+    "Changed", "Classifier", "Column", "CueFlips", "Edit", "EditDistance", "Editor", "Finder", "FixedWords",
+    "Given", "LabelAgrees", "Lexicon", "LexiconSwap", "MadePairs", "Pattern", "PerplexityRatio", "Rejection", "Row",
+    "SpansKept", "Spec", "Validator", "Variable", "edit_distance", "edited_spans", "given_pairs",
+    "label_classifier", "lexicons", "make_pairs", "show",
 ]  # fmt: skip

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "counterfactual pairs", 1
 ABOUT, PAIRS, REJECTED = "pairs.json", "pairs.arrow", "rejected.arrow"
+BATCH = 10_000
 KINDS = {kind.kind: kind for kind in (PreservingPairs, FlippingPairs)}
 
 
@@ -32,9 +33,9 @@ KINDS = {kind.kind: kind for kind in (PreservingPairs, FlippingPairs)}
 class MadePairs:
     """Pairs of one kind, that of the variables edited. Read `len(made)`, `made[i]`, or all of them by iterating.
 
-    `counts` has the `rows` of data and the `proposed` edits; the `accepted` ones and those rejected for each reason add
-    up to the proposals, and rows without a proposal are counted under the reason why there is none. The files are in
-    `folder`: `made.save(folder)` copies them, `MadePairs.load(folder)` reads and checks them.
+    `counts` has the `rows` of data, the `proposed` edits, and the texts `without` one; of both together it says how
+    many were `accepted`, and how many `rejected` for each reason, which add up. The files are in `folder`:
+    `made.save(folder)` copies them, `MadePairs.load(folder)` reads and checks them.
     """
 
     spec: Spec
@@ -83,24 +84,30 @@ class MadePairs:
         require_fields(template, [LabelledText("", 0)], ("text",))
         for row, edit in self:
             text, other = (filled(template, LabelledText(one, 0)) for one in (row.text, edit.text))
+            clusters = {name: row.columns.get(name) for name in ("template", "word")}
             groups = {"group": edit.before, "counterpart_group": edit.after}
-            examples.append(Example(text, other, tuple(answers), row.label, word=row.columns.get("word"), **groups))
+            examples.append(Example(text, other, tuple(answers), row.label, **clusters, **groups))
             flipped.append(edit.label)
         probe = Probe(tuple(examples))
         return PreservingPairs(probe) if self.kind is PreservingPairs else FlippingPairs(probe, tuple(flipped))
 
     def save(self, folder: "str | Path") -> Path:
         """Copy the files to a folder, which appears whole or not at all."""
-        with _writing(Path(folder)) as work:
+        with writing_folder(folder, ABOUT, FORMAT) as work:
             for name in (PAIRS, REJECTED, ABOUT):
-                (work / name).write_bytes((self.folder / name).read_bytes())
+                shutil.copyfile(self.folder / name, work / name)
         return Path(folder)
 
     @classmethod
     def load(cls, folder: "str | Path") -> "MadePairs":
-        """Raises `ArtefactError` where a file is missing, was changed since it was written, or has another version."""
+        """Raises `ArtefactError` where a file is missing, was changed since it was written, or has another version.
+
+        The kind is checked against the spec and the labels once more.
+        """
         folder = Path(folder)
         told = read_json(folder / ABOUT, FORMAT, VERSION)
+        if told.get("digest") != _digest(told):
+            raise ArtefactError(f"{folder / ABOUT} was changed since it was written: make the pairs again")
         for name in (PAIRS, REJECTED):
             if not (folder / name).is_file():
                 raise ArtefactError(f"{folder} lacks {name}: make the pairs again")
@@ -109,7 +116,20 @@ class MadePairs:
                     f"{folder / name} was changed since it was written (digest {now[:12]}, written with "
                     f"{told['digests'][name][:12]}): make the pairs again, so that they are checked"
                 )
-        return cls(Spec.of(told["spec"], str(folder / ABOUT)), KINDS[told["kind"]], told["counts"], folder)
+        made = cls(Spec.of(told["spec"], str(folder / ABOUT)), KINDS[told["kind"]], told["counts"], folder)
+        made._require_kind()
+        return made
+
+    def _require_kind(self) -> None:
+        columns = self.table.select_columns(["variable", "label", "counterpart_label"])
+        for start in range(0, len(columns), BATCH):
+            for variable, *labels in zip(*columns[start : start + BATCH].values()):
+                alike = labels[0] == labels[1]
+                if self.spec.kind_of(variable) is not self.kind or alike != (self.kind is PreservingPairs):
+                    raise ArtefactError(
+                        f"{self.folder} is said to hold {self.kind.kind} pairs and has an edit of {variable} with the "
+                        f"labels {labels}: make the pairs again"
+                    )
 
 
 class Writer:
@@ -128,7 +148,7 @@ class Writer:
         rejected = {"row": number, "text": text, "counterpart": text, "reason": text, "told": text}
         self.pairs = ArrowWriter(path=str(folder / PAIRS), features=Features(pairs))
         self.rejected = ArrowWriter(path=str(folder / REJECTED), features=Features(rejected))
-        self.folder, self.rows, self.proposed, self.accepted = folder, 0, 0, 0
+        self.folder, self.rows, self.proposed, self.without, self.accepted = folder, 0, 0, 0, 0
         self.reasons: Counter[str] = Counter()
 
     def accept(self, number: int, row: Row, edit: Edit) -> None:
@@ -142,6 +162,7 @@ class Writer:
 
     def reject(self, number: int, row: Row, edit: Edit | None, why: Rejection) -> None:
         self.reasons[why.reason] += 1
+        self.without += edit is None
         other = None if edit is None else edit.text
         self.rejected.write(
             {"row": number, "text": row.text, "counterpart": other, "reason": why.reason, "told": why.told}
@@ -150,18 +171,18 @@ class Writer:
     def finish(self, spec: Spec, kind: type[Pairs]) -> dict[str, Any]:
         for writer in (self.pairs, self.rejected):
             writer.finalize()
-        counts = {"rows": self.rows, "proposed": self.proposed, "accepted": self.accepted,
-                  "rejected": dict(self.reasons.most_common())}  # fmt: skip
+        counts = {"rows": self.rows, "proposed": self.proposed, "without": self.without, "accepted": self.accepted,
+                  "rejected": dict(sorted(self.reasons.items(), key=lambda one: (-one[1], one[0])))}  # fmt: skip
         digests = {name: digest_of(self.folder / name) for name in (PAIRS, REJECTED)}
         told = {"kind": kind.kind, "spec": spec.stored, "counts": counts, "digests": digests}
-        write_json(self.folder / ABOUT, FORMAT, VERSION, told)
+        write_json(self.folder / ABOUT, FORMAT, VERSION, told | {"digest": _digest(told)})
         return counts
 
 
-@contextmanager
-def _writing(folder: Path) -> Iterator[Path]:
-    with writing_folder(folder, ABOUT, FORMAT) as work:
-        yield work
+def _digest(told: Mapping[str, Any]) -> str:
+    """Of what the JSON file says, but for what every artefact says and the digest itself."""
+    own = {name: told[name] for name in ("kind", "spec", "counts", "digests") if name in told}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def digest_of(path: Path) -> str:

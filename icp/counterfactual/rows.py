@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from numbers import Integral
 from typing import Any
 
 from icp.errors import DataError
@@ -64,9 +65,9 @@ def rows_of(data: Iterable[Any]) -> Iterator[Row]:
         text, label = told.pop("text", None), told.pop("label", None)
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"row {number} has the text {text!r}: give every row some words")
-        if isinstance(label, bool) or not isinstance(label, int) or label < 0:
+        if isinstance(label, bool) or not isinstance(label, Integral) or label < 0:
             raise DataError(f"row {number} ({text!r}) has the label {label!r}: give the index of its class")
-        yield Row(text, label, told)
+        yield Row(text, int(label), told)
 
 
 def replaced(text: str, changes: Iterable[tuple[Span, str]]) -> tuple[str, tuple[Span, ...], tuple[Span, ...]]:

@@ -2,14 +2,17 @@
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icp.counterfactual.finders import Classifier, Column, Finder, Lexicon, Pattern
+from icp.counterfactual.finders import Classifier, Column, Finder, Pattern
+from icp.counterfactual.lexicon import Lexicon
 from icp.counterfactual.rows import Row
+from icp.counterfactual.words import joined
 from icp.errors import SpecError
+from icp.files import writing_file
 from icp.pairs import FlippingPairs, Pairs, PreservingPairs
 
 DIRECTIONS = ("causal", "anti-causal")
@@ -23,10 +26,17 @@ class Variable:
     """
 
     name: str
-    finder: Finder
+    finder: Finder | None
     labels: Mapping[str, str] | None = None
 
     def __post_init__(self):
+        if not isinstance(self.name, str) or not self.name:
+            raise SpecError(f"a variable has the name {self.name!r}: give it a word")
+        if not isinstance(self.finder, Finder):
+            raise SpecError(
+                f"{self.name!r} cannot be found in the text by {self.finder!r}: give a Lexicon, a Pattern, a Column or "
+                "a Classifier"
+            )
         for value in self.labels or {}:
             if value not in self.finder.values:
                 raise SpecError(
@@ -47,13 +57,18 @@ class Spec:
     """
 
     label: str
-    classes: tuple[str, ...]
-    causes: tuple[Variable, ...]
-    cues: tuple[Variable, ...]
+    classes: Sequence[str]
+    causes: Sequence[Variable]
+    cues: Sequence[Variable]
     direction: str = "causal"
-    edges: tuple[tuple[str, str], ...] = ()
+    edges: Sequence[Sequence[str]] = ()
 
     def __post_init__(self):
+        for name in ("classes", "causes", "cues"):
+            if isinstance(getattr(self, name), str):
+                raise SpecError(f"the {name} of the spec are {getattr(self, name)!r}: give a list")
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "edges", tuple(tuple(edge) for edge in self.edges))
         if self.direction not in DIRECTIONS:
             raise SpecError(
                 f"unknown direction {self.direction!r}: the text is {' or '.join(DIRECTIONS)} for the label"
@@ -114,7 +129,7 @@ class Spec:
         owner: dict[str, str] = {}
         for variable in self.variables:
             if isinstance(variable.finder, Lexicon):
-                for word in {word.lower() for words in variable.finder.words.values() for word in words}:
+                for word in {joined(word) for words in variable.finder.words.values() for word in words}:
                     if word in owner:
                         raise SpecError(
                             f"{word!r} is found by {owner[word]!r} and by {variable.name!r}: an edit of one would be "
@@ -128,6 +143,8 @@ class Spec:
         names = {self.label, *(variable.name for variable in self.variables)}
         cues = {cue.name for cue in self.cues}
         for edge in self.edges:
+            if len(edge) != 2:
+                raise SpecError(f"the edge {edge} has to be two names: from a cause to what it causes")
             for name in edge:
                 if name not in names:
                     raise SpecError(
@@ -157,12 +174,23 @@ class Spec:
     def of(cls, told: Mapping[str, Any], where: str = "the spec") -> "Spec":
         """From what a file has."""
         _require_keys(told, ("label", "classes"), ("direction", "edges", "cause", "cue"), where)
+        for name in ("classes", "edges", "cause", "cue"):
+            if not isinstance(told.get(name, []), list | tuple):
+                raise SpecError(f"{where} has {name} = {told[name]!r}: give a list, of [[{name}]] tables for variables")
         causes, cues = (
             tuple(_variable(one, f"{where}, {role} {place + 1}") for place, one in enumerate(told.get(role, ())))
             for role in ("cause", "cue")
         )
-        edges = tuple((str(one), str(other)) for one, other in told.get("edges", ()))
+        if not all(isinstance(one, str) and one for one in (told["label"], *told["classes"])):
+            raise SpecError(f"{where} has the label {told['label']!r} and the classes {told['classes']}: give words")
+        edges = tuple(tuple(edge) if isinstance(edge, list | tuple) else (edge,) for edge in told.get("edges", ()))
         return cls(told["label"], tuple(told["classes"]), causes, cues, told.get("direction", DIRECTIONS[0]), edges)
+
+    def save(self, path: "str | Path") -> Path:
+        """To a TOML file, which `Spec.load` reads; of a classifier it has the name alone."""
+        with writing_file(path) as work:
+            work.write_text(self.to_toml(), "utf-8")
+        return Path(path)
 
     @property
     def stored(self) -> dict[str, Any]:
@@ -179,8 +207,7 @@ class Spec:
 
     def to_toml(self) -> str:
         told = self.stored
-        lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in told.items()
-                 if name not in ("cause", "cue")]  # fmt: skip
+        lines = [f"{name} = {_toml(value)}" for name, value in told.items() if name not in ("cause", "cue")]
         for role in ("cause", "cue"):
             for variable in told[role]:
                 lines += ["", f"[[{role}]]", *(f"{name} = {_toml(value)}" for name, value in variable.items())]
@@ -188,7 +215,14 @@ class Spec:
 
 
 def _variable(told: Mapping[str, Any], where: str) -> Variable:
-    forms = {"words": ("lexicon", "aligned"), "patterns": (), "column": ("values",), "classifier": ("values",)}
+    if not isinstance(told, Mapping):
+        raise SpecError(f"{where} is {told!r}: give a table with a name and a way to find it")
+    forms = {
+        "words": ("lexicon", "aligned", "plurals"),
+        "patterns": (),
+        "column": ("values",),
+        "classifier": ("values",),
+    }
     given = [form for form in forms if form in told]
     if len(given) != 1:
         raise SpecError(
@@ -197,14 +231,18 @@ def _variable(told: Mapping[str, Any], where: str) -> Variable:
         )
     form = given[0]
     _require_keys(told, ("name", form), ("labels", *forms[form]), where)
+    for part in ("words", "patterns", "labels"):
+        if not isinstance(told.get(part, {}), Mapping):
+            raise SpecError(f"{where} has {part} = {told[part]!r}: give a table with an entry a value")
     match form:
         case "words":
-            finder = Lexicon(told.get("lexicon", told["name"]), told["words"], told.get("aligned", True))
+            how = {name: bool(told[name]) for name in ("aligned", "plurals") if name in told}
+            finder = Lexicon(told.get("lexicon", told["name"]), told["words"], **how)
         case "patterns":
             finder = Pattern(told["patterns"])
         case _:
             _require_keys(told, ("values",), tuple(told), where)
-            finder = {"column": Column, "classifier": Classifier}[form](told[form], tuple(told["values"]))
+            finder = {"column": Column, "classifier": Classifier}[form](told[form], told["values"])
     return Variable(told["name"], finder, told.get("labels"))
 
 
@@ -219,6 +257,6 @@ def _require_keys(told: Mapping[str, Any], needed: tuple[str, ...], more: tuple[
 
 def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
-        inside = ", ".join(f"{json.dumps(k, ensure_ascii=False)} = {_toml(one)}" for k, one in value.items())
+        inside = ", ".join(f"{_toml(name)} = {_toml(one)}" for name, one in value.items())
         return f"{{ {inside} }}"
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # which TOML wants escaped
