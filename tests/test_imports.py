@@ -23,7 +23,8 @@ ORDER = """
     baselines.mmd baselines.adversarial baselines.twice baselines.last_layer baselines.influence baselines
     frontier nested_sets prune predictions resampling metrics judged evaluation seeds evaluate counterfactual.rows
     counterfactual.finders counterfactual.spec counterfactual.editors counterfactual.validator counterfactual.made
-    counterfactual.make counterfactual efficiency sentences bias generation qa drivers plots.style plots.units
+    counterfactual.make counterfactual.equations counterfactual.worlds counterfactual.domains
+    counterfactual efficiency sentences bias generation qa drivers plots.style plots.units
     plots.evidence plots.calibration plots page sections.text sections.evidence sections.limits sections.units
     sections report steps demo demo.sentences demo.run cli_measure cli_train cli
 """.split()  # noqa: SIM905
