@@ -24,7 +24,8 @@ ORDER = """
     frontier nested_sets prune predictions resampling metrics judged evaluation seeds evaluate counterfactual.rows
     counterfactual.finders counterfactual.spec counterfactual.editors counterfactual.validator counterfactual.made
     counterfactual.make counterfactual.equations counterfactual.worlds counterfactual.domains
-    counterfactual efficiency sentences bias generation qa drivers plots.style plots.units
+    counterfactual.association counterfactual.effects counterfactual
+    efficiency sentences bias generation qa drivers plots.style plots.units
     plots.evidence plots.calibration plots page sections.text sections.evidence sections.limits sections.units
     sections report steps demo demo.sentences demo.run cli_measure cli_train cli
 """.split()  # noqa: SIM905
