@@ -1,8 +1,12 @@
 """Counterfactual pairs: declare the cause and the cue, make pairs, prove them, train on them."""
 
 from icp.counterfactual import lexicons
+from icp.counterfactual.association import association
 from icp.counterfactual.difference import edit_distance, edited_spans
+from icp.counterfactual.domains import FILM_REVIEWS, JOB_APPLICATIONS, MEDICAL_NOTES, PRODUCT_COMPLAINTS, WORLDS
 from icp.counterfactual.editors import Editor
+from icp.counterfactual.effects import CueEffects, cue_effects
+from icp.counterfactual.equations import Equation, Equations
 from icp.counterfactual.finders import Classifier, Column, Finder, Pattern
 from icp.counterfactual.given import Given, given_pairs
 from icp.counterfactual.lexicon import Lexicon
@@ -25,8 +29,10 @@ from icp.counterfactual.validators import (
 )
 
 __all__ = [
-    "Changed", "Classifier", "Column", "CueFlips", "Edit", "EditDistance", "Editor", "Finder", "FixedWords",
-    "Given", "LabelAgrees", "Lexicon", "LexiconSwap", "MadePairs", "Pattern", "PerplexityRatio", "Rejection", "Row",
-    "SpansKept", "Spec", "Validator", "Variable", "edit_distance", "edited_spans", "given_pairs",
-    "label_classifier", "lexicons", "make_pairs", "show",
+    "FILM_REVIEWS", "JOB_APPLICATIONS", "MEDICAL_NOTES", "PRODUCT_COMPLAINTS", "WORLDS", "Changed", "Classifier",
+    "Column", "CueEffects", "CueFlips", "Edit", "EditDistance", "Editor", "Equation", "Equations", "Finder",
+    "FixedWords", "Given", "LabelAgrees", "Lexicon", "LexiconSwap", "MadePairs", "Pattern", "PerplexityRatio",
+    "Rejection", "Row", "SpansKept", "Spec", "Validator", "Variable", "World", "WorldEditor", "association",
+    "cue_effects", "edit_distance", "edited_spans", "given_pairs", "label_classifier", "lexicons", "make_pairs",
+    "show",
 ]  # fmt: skip
