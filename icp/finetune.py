@@ -1,7 +1,7 @@
 """`finetune`: LoRA through `transformers.Trainer`, minimising an objective, with or without the invariance."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from difflib import get_close_matches
@@ -42,7 +42,7 @@ def finetune(
     *,
     preset: str | None = None,
     lora: "LoraConfig | None" = None,
-    objective: Objective | None = None,
+    objective: Objective | Sequence[Objective] | None = None,
     invariance: Invariance | OnPairs | None = None,
     arguments: Mapping[str, Any] | None = None,
     folder: "str | Path | None" = None,
@@ -54,8 +54,8 @@ def finetune(
     Rows with the same two or more answers are classified: the loss is the cross-entropy of the answers' logits after
     the text. Rows with one answer each are completed: it is that of the answer's tokens, over the whole vocabulary.
     Without more that is plain fine-tuning (ERM). `objective` replaces it or adds to it (`icp.baselines`), `invariance`
-    keeps the output as it is under interventions; `icp.OnPairs` takes either on pairs of its own. What was pruned from
-    `model` stays pruned.
+    keeps the output as it is under interventions; `icp.OnPairs` takes either on pairs of its own. Of several objectives
+    the first may replace the loss, and the penalties of all are added. What was pruned from `model` stays pruned.
 
     `lora` is a `peft.LoraConfig` (default: rank 8, alpha 16, every linear layer of the blocks); `arguments` are those
     of `transformers.TrainingArguments`; `preset` names defaults for both by the model's size (`icp.PRESETS`). With
@@ -71,7 +71,8 @@ def finetune(
     from transformers import TrainingArguments
 
     objective = Objective() if objective is None else objective
-    losses = Losses.of(model, train, [objective] if invariance is None else [objective, invariance])
+    some = (objective,) if isinstance(objective, Objective) else tuple(objective)
+    losses = Losses.of(model, train, some if invariance is None else (*some, invariance))
     start = preset_of(preset)
     config = default_lora(model, **start.lora) if lora is None else lora
     saves = {"save_strategy": "no"} if folder is None else {}

@@ -63,6 +63,12 @@ class Losses:
         some = (objectives,) if isinstance(objectives, Objective) else tuple(objectives)
         if not some:
             raise IcpError("no objective was given: icp.Objective() is plain fine-tuning")
+        for objective in some[1:]:
+            if type(objective).task is not Objective.task:
+                raise IcpError(
+                    f"{type(objective).__name__} says what the task's loss is, as does {type(some[0]).__name__} before "
+                    "it: give one such objective, first, and only penalties after it"
+                )
         rows = Rows.of(model, train)
         looks_at = tuple(Rows.of(model, each.pairs) if isinstance(each, OnPairs) else rows for each in some)
         return cls(model, rows, some, looks_at, tuple(each.begin(model, its) for each, its in zip(some, looks_at)))

@@ -5,6 +5,7 @@ pair edits the cause and leaves the cue: a model should answer them differently.
 flipping pair agree teaches the model to ignore the cause.
 """
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -29,6 +30,11 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.probe)
+
+    @property
+    def digest(self) -> str:
+        """A short digest of the kind and of every field of every example."""
+        return hashlib.sha256(f"{self.kind} {self.probe.digest}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,11 @@ class FlippingPairs(Pairs):
                     f"row {row} ({example.text!r}) has the label {label} before and after: that is a label-preserving "
                     "pair"
                 )
+
+    @property
+    def digest(self) -> str:
+        """A short digest of the kind, of every field of every example, and of the flipped labels."""
+        return hashlib.sha256(f"{super().digest} {self.flipped}".encode()).hexdigest()[:16]
 
     @classmethod
     def of(cls, rows: Iterable[Any], flipped: Iterable[int], answers: tuple[str, ...] = ()) -> "FlippingPairs":

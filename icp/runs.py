@@ -68,7 +68,7 @@ def provenance(
     config = {name: sorted(v) if isinstance(v, set) else v for name, v in lora.to_dict().items()}
     return {
         "model": model.binding,
-        "rows": rows.probe.digest,
+        "rows": rows.digest,
         "objectives": [objective.label for objective in objectives],
         "lora": {name: value for name, value in config.items() if _plain(value)},
         "arguments": {name: value if _plain(value) else repr(value) for name, value in arguments.items()},
