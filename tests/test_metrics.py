@@ -224,6 +224,8 @@ PLANTED = {
     "equal_opportunity_difference": 1 / 2,
     "consistency": 1 / 2,
     "sensitivity": 1 / 2,
+    "contrast_accuracy": 3 / 4,
+    "pairwise_accuracy": 1 / 2,
 }
 """P = 11/4 s + 4 x: a verdict of a half (fine, dull) loses to a cue that speaks against it, and no other does."""
 
@@ -262,6 +264,28 @@ def test_groups_of_swapped_pairs_are_those_of_their_texts():
         icp.evaluate(model, probe.balanced(), ["worst_group_accuracy"])
     with pytest.raises(icp.IcpError, match="row 144 has no group"):
         untold.groups(model.name)
+
+
+def test_accuracies_of_pairs_are_those_of_their_members():
+    """Pair by pair, of a contrast set alone, whose counterparts have labels of their own."""
+    model, pairs = planted.model(), flipping(planted.probe())
+    found = icp.evaluate(model, pairs.probe, ["accuracy", "contrast_accuracy", "pairwise_accuracy"], flipping=pairs)
+    values = found.values[model.name]
+    others = icp.Probe(tuple(replace(e, label=y) for e, y in zip(pairs.probe.swapped().examples, pairs.flipped)))
+    alone = icp.evaluate(model, others, ["accuracy"]).values[model.name]["accuracy"]
+    np.testing.assert_array_equal(values["contrast_accuracy"], alone)
+    np.testing.assert_array_equal(values["pairwise_accuracy"], values["accuracy"] * alone)
+    table = found.table()
+    assert 0 < table.loc[("pairwise_accuracy", model.name), "low"] < 0.5
+    other = icp.FlippingPairs(planted_three(pairs.probe), tuple(2 for _ in pairs.flipped))
+    metrics = ["pairwise_accuracy"]
+    with pytest.raises(icp.ArtefactError, match="other inputs"):
+        found | icp.evaluate({"other": model}, pairs.probe, metrics, flipping=other)
+
+
+def planted_three(probe):
+    """With a third answer."""
+    return icp.Probe(tuple(replace(example, answers=(*example.answers, " film")) for example in probe.examples))
 
 
 def test_answers_that_tie_are_neither_consistent_nor_sensitive():
@@ -304,6 +328,8 @@ FOUR = rows([0, 1, 0, 1], "aabb")
          "row 4 ('the pink great film') has the answers (' good', ' bad') and row 0 (' bad', ' good')"),
         ("consistency", FOUR, "'consistency' needs pairs whose label flips too: pass flipping=icp.FlippingPairs"),
         ("sensitivity", FOUR, "'sensitivity' needs pairs whose label flips too"),
+        ("contrast_accuracy", FOUR, "'contrast_accuracy' needs pairs whose label flips: pass flipping="),
+        ("pairwise_accuracy", FOUR, "'pairwise_accuracy' needs pairs whose label flips"),
     ],
 )  # fmt: skip
 def test_what_a_probe_does_not_allow_is_refused_before_a_model_runs(metric, probe, words, monkeypatch):
