@@ -11,7 +11,17 @@ from icp.drivers import Drivers, drivers
 from icp.effects import Effects
 from icp.efficiency import Efficiency, efficiency
 from icp.erasure import erasure
-from icp.errors import ArtefactError, DataError, IcpError, ModelError, NotFiniteError, ProbeError, PruneError, UnitError
+from icp.errors import (
+    ArtefactError,
+    DataError,
+    IcpError,
+    ModelError,
+    NotFiniteError,
+    ProbeError,
+    PruneError,
+    SensitivityWarning,
+    UnitError,
+)
 from icp.evaluate import evaluate
 from icp.evaluation import Evaluation
 from icp.finetune import finetune
@@ -51,6 +61,7 @@ from icp.sweep.linear import Linear
 from icp.sweep.measure import measure
 from icp.sweep.ray import Ray
 from icp.units import Unit
+from icp.watch import PairWatch
 
 __all__ = [
     "PRESETS",
@@ -90,6 +101,7 @@ __all__ = [
     "ObjectiveMixin",
     "OnPairs",
     "PairGap",
+    "PairWatch",
     "PreservingPairs",
     "Preset",
     "Probability",
@@ -103,6 +115,7 @@ __all__ = [
     "Scale",
     "Scores",
     "Selection",
+    "SensitivityWarning",
     "SetEffects",
     "StereoSet",
     "Swap",

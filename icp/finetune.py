@@ -23,6 +23,7 @@ from icp.presets import preset_of
 from icp.probes import Probe
 from icp.runs import Run, provenance
 from icp.step import Objective
+from icp.watch import PairWatch, Watched
 from icp.weights import copied
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def finetune(
     lora: "LoraConfig | None" = None,
     objective: Objective | Sequence[Objective] | None = None,
     invariance: Invariance | OnPairs | None = None,
+    watch: PairWatch | None = None,
     arguments: Mapping[str, Any] | None = None,
     folder: "str | Path | None" = None,
     seed: int = 0,
@@ -55,7 +57,8 @@ def finetune(
     the text. Rows with one answer each are completed: it is that of the answer's tokens, over the whole vocabulary.
     Without more that is plain fine-tuning (ERM). `objective` replaces it or adds to it (`icp.baselines`), `invariance`
     keeps the output as it is under interventions; `icp.OnPairs` takes either on pairs of its own. Of several objectives
-    the first may replace the loss, and the penalties of all are added. What was pruned from `model` stays pruned.
+    the first may replace the loss, and the penalties of all are added. `watch` measures pairs that are held out, and
+    warns where the model grows insensitive to the cause. What was pruned from `model` stays pruned.
 
     `lora` is a `peft.LoraConfig` (default: rank 8, alpha 16, every linear layer of the blocks); `arguments` are those
     of `transformers.TrainingArguments`; `preset` names defaults for both by the model's size (`icp.PRESETS`). With
@@ -73,6 +76,7 @@ def finetune(
     objective = Objective() if objective is None else objective
     some = (objective,) if isinstance(objective, Objective) else tuple(objective)
     losses = Losses.of(model, train, some if invariance is None else (*some, invariance))
+    watched = None if watch is None else Watched.of(watch, losses)
     start = preset_of(preset)
     config = default_lora(model, **start.lora) if lora is None else lora
     saves = {"save_strategy": "no"} if folder is None else {}
@@ -84,13 +88,14 @@ def finetune(
         )
         adapters = adapted(copied(model.module), config)
         if folder is None:
-            history = _trained(losses, adapters, asked, progress)
+            history = _trained(losses, adapters, asked, progress, watched)
         else:
             with asked.main_process_first(local=False, desc="what is asked"):
-                run = Run(Path(folder), provenance(model, losses.rows, losses.objectives, config, options, seed))
+                told = provenance(model, losses.rows, losses.objectives, config, options, seed)
+                run = Run(Path(folder), told if watch is None else told | {"watch": watch.label})
             history = run.finished(adapters)
             if history is None:
-                history = _trained(losses, adapters, asked, progress)
+                history = _trained(losses, adapters, asked, progress, watched)
                 with asked.main_process_first(local=False, desc="the end of the run"):
                     if asked.process_index == 0:
                         run.finish(Tuning(config, weights_of(adapters), history))
@@ -125,14 +130,18 @@ def _require_arguments(options: Mapping[str, Any]) -> None:
 
 
 def _trained(
-    losses: Losses, adapters: "PeftModel", asked: "TrainingArguments", progress: bool
-) -> tuple[dict[str, float], ...]:
-    """Train the adapters, and say what was logged."""
+    losses: Losses, adapters: "PeftModel", asked: "TrainingArguments", progress: bool, watched: Watched | None
+) -> tuple[dict[str, int | float], ...]:
+    """Train the adapters, and say what was logged, a mapping a step."""
     from icp.trainer import ObjectiveTrainer
 
-    trainer = ObjectiveTrainer(losses, progress, model=adapters, args=asked)
+    trainer = ObjectiveTrainer(losses, progress, watched, model=adapters, args=asked)
     trainer.run()
-    return tuple(dict(entry) for entry in trainer.state.log_history if "loss" in entry)
+    steps: dict[int, dict[str, int | float]] = {}
+    for entry in trainer.state.log_history:
+        if "loss" in entry or "sensitivity" in entry:
+            steps.setdefault(entry["step"], {}).update(entry)
+    return tuple(steps[number] for number in sorted(steps))
 
 
 @contextmanager

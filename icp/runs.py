@@ -42,7 +42,7 @@ class Run:
                     "another folder, or make the same call"
                 )
 
-    def finished(self, adapters: "PeftModel") -> tuple[dict[str, float], ...] | None:
+    def finished(self, adapters: "PeftModel") -> tuple[dict[str, int | float], ...] | None:
         """What was logged, the trained weights put on; None where the run has not come to its end."""
         if not (self.folder / DONE).exists():
             return None

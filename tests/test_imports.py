@@ -19,7 +19,8 @@ ORDER = """
     sweep.provenance sweep.results sweep.precision sweep.misses sweep.pool sweep.search sweep.late sweep.crew
     sweep.ray sweep.arguments sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint
     sweep.co_ablation sweep.topk sweep.measure scores audit selection erasure rows step sensitivity rerank apart
-    invariance presets adapters losses runs callbacks mixin trainer finetune baselines.paired baselines.flipping
+    invariance presets adapters losses held_out watch
+    runs callbacks mixin trainer finetune baselines.paired baselines.flipping
     baselines.balance
     baselines.mmd baselines.adversarial baselines.twice baselines.last_layer baselines.influence baselines
     frontier nested_sets prune predictions resampling metrics judged evaluation seeds evaluate counterfactual.rows
