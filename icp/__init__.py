@@ -24,6 +24,7 @@ from icp.errors import (
 )
 from icp.evaluate import evaluate
 from icp.evaluation import Evaluation
+from icp.faithfulness import OrderFaithfulness, order_faithfulness
 from icp.finetune import finetune
 from icp.frontier import Frontier
 from icp.interventions import Affine, Erase, Intervention, Mask, Scale, Swap
@@ -100,6 +101,7 @@ __all__ = [
     "Objective",
     "ObjectiveMixin",
     "OnPairs",
+    "OrderFaithfulness",
     "PairGap",
     "PairWatch",
     "PreservingPairs",
@@ -138,6 +140,7 @@ __all__ = [
     "measure",
     "measure_sets",
     "open_qa",
+    "order_faithfulness",
     "over_seeds",
     "prune",
     "report",
