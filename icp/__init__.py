@@ -6,6 +6,7 @@ from icp.apart import OnPairs
 from icp.audit import controlled_spuriousness
 from icp.bias import CrowsPairs, StereoSet, crows_pairs, stereoset
 from icp.certificate import Certificate
+from icp.choose_weight import WeightChoice, choose_weight
 from icp.control_variate import ControlledMean, control_variate_mean
 from icp.drivers import Drivers, drivers
 from icp.effects import Effects
@@ -124,6 +125,8 @@ __all__ = [
     "TaskLoss",
     "Unit",
     "UnitError",
+    "WeightChoice",
+    "choose_weight",
     "co_ablation",
     "control_variate_mean",
     "controlled_spuriousness",

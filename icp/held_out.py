@@ -18,5 +18,5 @@ def require_apart(given: "Probe | Pairs", others: Iterable["Probe | Pairs"], wha
     taken = set().union(*(texts_of(other) for other in others))
     shared = sorted(texts_of(given) & taken)
     if shared:
-        more = "" if len(shared) == 1 else f" and {len(shared) - 1} more"
-        raise ProbeError(f"{what}: {shared[0]!r}{more} is in both; split before, such as by probe.split(by='text')")
+        more = " is" if len(shared) == 1 else f" and {len(shared) - 1} more are"
+        raise ProbeError(f"{what}: {shared[0]!r}{more} in both; split before, such as by probe.split(by='text')")
