@@ -141,6 +141,16 @@ def test_a_mean_has_the_error_that_it_has_without_resampling(column):
     assert error != bootstrap_error(sums, lambda totals: totals[:, 1] / totals[:, 0], clusters[column], seed=1)
 
 
+@pytest.mark.parametrize("at_once", [1, 24 * 7, 1 << 22])
+def test_resamples_are_the_same_however_many_are_drawn_at_once(at_once, monkeypatch):
+    codes, values = two_way(np.random.default_rng(0))
+    sums = np.stack([values] * 30, axis=1)
+    clusters = np.stack([codes[:, 0], np.arange(len(codes))], 1)
+    whole = bootstrap_error(sums, lambda totals: totals.max(1), clusters)
+    monkeypatch.setattr("icp.resampling.DRAWN_AT_ONCE", at_once)
+    assert bootstrap_error(sums, lambda totals: totals.max(1), clusters) == pytest.approx(whole, rel=1e-12)
+
+
 def test_a_resample_without_a_number_does_not_count():
     """One of the two groups may be missing from a resample: the others say how the metric varies."""
     found = predictions([0.9, 0.2, 0.8, 0.4, 0.6, 0.7], [1, 1, 1, 1, 1, 0], "aaaaab")
