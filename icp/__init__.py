@@ -5,6 +5,7 @@ __version__ = "0.1.0"
 from icp.apart import OnPairs
 from icp.audit import controlled_spuriousness
 from icp.bias import CrowsPairs, StereoSet, crows_pairs, stereoset
+from icp.carriers import Carriers, carriers
 from icp.certificate import Certificate
 from icp.choose_weight import WeightChoice, choose_weight
 from icp.control_variate import ControlledMean, control_variate_mean
@@ -70,6 +71,7 @@ __all__ = [
     "Affine",
     "Answers",
     "ArtefactError",
+    "Carriers",
     "Certificate",
     "Choice",
     "ClassProbability",
@@ -126,6 +128,7 @@ __all__ = [
     "Unit",
     "UnitError",
     "WeightChoice",
+    "carriers",
     "choose_weight",
     "co_ablation",
     "control_variate_mean",

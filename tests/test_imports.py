@@ -24,7 +24,7 @@ ORDER = """
     baselines.balance
     baselines.mmd baselines.adversarial baselines.twice baselines.last_layer baselines.influence baselines
     frontier nested_sets prune predictions resampling faithfulness metrics judged evaluation seeds evaluate
-    choose_weight counterfactual.rows
+    choose_weight carriers counterfactual.rows
     counterfactual.finders counterfactual.spec counterfactual.editors counterfactual.validator counterfactual.made
     counterfactual.make counterfactual efficiency sentences bias generation qa drivers plots.style plots.units
     plots.evidence plots.calibration plots page sections.text sections.evidence sections.limits sections.units
