@@ -1,6 +1,8 @@
 """Losses on label-flipping pairs against plain computations, several of them in one run, and the kinds they refuse."""
 
 import dataclasses
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from helpers import BY_NAME, EQUAL_PAIRS
 from training import batch_step, gradients
 
 import icp
-from icp import baselines
+from icp import baselines, data
 from icp.divergence import kl
 from icp.rows import Rows
 
@@ -150,3 +152,22 @@ def test_other_labels_of_the_counterparts_are_another_run(model, tmp_path):
     icp.finetune(model, FLIPPING, **call)
     with pytest.raises(icp.ArtefactError, match="was begun with rows"):
         icp.finetune(model, others, **call)
+
+
+def test_short_reviews_that_people_rewrote_are_a_contrast_set(model):
+    folder = Path(os.environ.get("ICP_DATA") or "-") / "cad_imdb"
+    if not folder.is_dir():
+        pytest.skip("ICP_DATA names no folder with cad_imdb: the real files are not copied into this project")
+    pairs = data.cad_imdb(folder, "test").to_pairs("{text} nurse", (" she", " he"))
+    short = [row for row, example in enumerate(pairs.probe.examples)
+             if max(len(text.split(" ")) for text in (example.text, example.counterpart)) < 40]  # fmt: skip
+    few = icp.FlippingPairs.of([pairs.probe.examples[row] for row in short], [pairs.flipped[row] for row in short])
+    assert len(few) > 1
+    metrics = ["accuracy", "contrast_accuracy", "pairwise_accuracy"]
+    found = icp.evaluate(model, few.probe, metrics, flipping=few).values[model.name]
+    others = icp.Probe(tuple(dataclasses.replace(example, label=label)
+                             for example, label in zip(few.probe.swapped().examples, few.flipped)))  # fmt: skip
+    assert (
+        found["contrast_accuracy"] == icp.evaluate(model, others, ["accuracy"]).values[model.name]["accuracy"]
+    ).all()
+    assert (found["pairwise_accuracy"] == found["accuracy"] * found["contrast_accuracy"]).all()

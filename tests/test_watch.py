@@ -150,3 +150,38 @@ def test_pairs_that_are_trained_on_are_refused_before_anything_is_written(tmp_pa
         with pytest.raises(icp.ProbeError, match=r"that are not trained on: 'It said .* and \d+ more are in both"):
             icp.finetune(model, train, objective=objective, watch=WATCH, folder=tmp_path / "run", **CALL)
     assert not (tmp_path / "run").exists()
+
+
+class Stop(Exception):
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class Dying(icp.Objective):
+    """Plain; dies at the step that the class says."""
+
+    label = "dying"
+
+    def penalty(self, step):
+        if step.number == Dying.at:
+            raise Stop
+        return super().penalty(step)
+
+
+def test_a_killed_run_goes_on_with_what_was_measured(tmp_path):
+    arguments = CALL["arguments"] | {"max_steps": 9, "save_strategy": "steps", "save_steps": 4, "logging_steps": 3}
+    call = dict(train=preserving(*TRAINED), objective=Dying(), watch=dataclasses.replace(WATCH, every=2))
+    call |= dict(arguments=arguments, progress=False)
+    Dying.at = None
+    whole = icp.finetune(sensitive(), folder=tmp_path / "whole", **call)
+    Dying.at = 6
+    with pytest.raises(Stop):
+        icp.finetune(sensitive(), folder=tmp_path / "killed", **call)
+    Dying.at = None
+    resumed = icp.finetune(sensitive(), folder=tmp_path / "killed", **call)
+    shares = [
+        [{name: one[name] for name in ("step", "consistency", "sensitivity") if name in one} for one in history]
+        for history in (whole.tuning.history, resumed.tuning.history)
+    ]
+    assert shares[0] == shares[1]
+    assert [one["step"] for one in shares[0] if "sensitivity" in one] == [0, 2, 4, 6, 8, 9]
