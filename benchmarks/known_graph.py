@@ -19,7 +19,7 @@ import typer
 
 from icp.counterfactual import WORLDS, Edit, World, WorldEditor
 from icp.counterfactual.effects import oriented_means
-from icp.counterfactual.finders import WORD
+from icp.counterfactual.words import WORD
 from icp.files import writing_file
 
 TEXTS = 200

@@ -27,6 +27,7 @@ from icp.counterfactual.validators import (
     SpansKept,
     label_classifier,
 )
+from icp.counterfactual.worlds import World, WorldEditor
 
 __all__ = [
     "FILM_REVIEWS", "JOB_APPLICATIONS", "MEDICAL_NOTES", "PRODUCT_COMPLAINTS", "WORLDS", "Changed", "Classifier",
