@@ -24,9 +24,11 @@ ORDER = """
     frontier nested_sets prune predictions resampling metrics judged evaluation seeds evaluate efficiency sentences
     bias generation qa drivers counterfactual.rows counterfactual.words counterfactual.finders
     counterfactual.lexicon counterfactual.spec counterfactual.editors counterfactual.validator counterfactual.made
-    counterfactual.make counterfactual.pronouns counterfactual.swap counterfactual.lexicons counterfactual
-    plots.style plots.units
-    plots.evidence plots.calibration plots page sections.text sections.evidence sections.limits sections.units
+    counterfactual.make counterfactual.pronouns counterfactual.swap counterfactual.lexicons
+    counterfactual.differences counterfactual.function counterfactual.written counterfactual.language_model
+    counterfactual.endpoint counterfactual.proposal counterfactual
+    plots.style plots.units plots.evidence
+    plots.calibration plots.graph plots page sections.text sections.evidence sections.limits sections.units
     sections report steps demo demo.sentences demo.run cli_measure cli_train cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
@@ -45,7 +47,7 @@ LATE = {
 OWNERS = {
     "transformer_lens": {"families", "model", "loading"},
     "peft": {"loading", "adapters"},
-    "plotly": {"plots.style", "plots.units", "plots.evidence", "plots.calibration"},
+    "plotly": {"plots.style", "plots.units", "plots.evidence", "plots.calibration", "plots.graph"},
     "ray": {"sweep.ray"},
     "typer": {"cli", "cli_measure", "cli_train"},
     "zarr": {"sweep.store"},
