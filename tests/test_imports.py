@@ -26,7 +26,7 @@ ORDER = """
     counterfactual.lexicon counterfactual.spec counterfactual.editors counterfactual.validator counterfactual.made
     counterfactual.make counterfactual.pronouns counterfactual.swap counterfactual.lexicons
     counterfactual.differences counterfactual.function counterfactual.written counterfactual.language_model
-    counterfactual.endpoint counterfactual.proposal counterfactual
+    counterfactual.endpoint counterfactual.proposal counterfactual.template counterfactual
     plots.style plots.units plots.evidence
     plots.calibration plots.graph plots page sections.text sections.evidence sections.limits sections.units
     sections report steps demo demo.sentences demo.run cli_measure cli_train cli

@@ -13,11 +13,12 @@ from icp.counterfactual.proposal import Proposal, proposed
 from icp.counterfactual.rows import Edit, Rejection, Row
 from icp.counterfactual.spec import Spec, Variable
 from icp.counterfactual.swap import LexiconSwap
+from icp.counterfactual.template import Template
 from icp.counterfactual.validator import Validator
 from icp.counterfactual.written import Shot
 
 __all__ = [
     "Classifier", "Column", "Edit", "Editor", "Endpoint", "Finder", "Function", "LanguageModel", "Lexicon",
-    "LexiconSwap", "MadePairs", "Pattern", "Proposal", "Rejection", "Row", "Shot", "Spec", "Validator", "Variable",
-    "lexicons", "make_pairs", "proposed",
+    "LexiconSwap", "MadePairs", "Pattern", "Proposal", "Rejection", "Row", "Shot", "Spec", "Template", "Validator",
+    "Variable", "lexicons", "make_pairs", "proposed",
 ]  # fmt: skip
