@@ -39,3 +39,7 @@ class SensitivityWarning(UserWarning):
 
 class SpecError(IcpError):
     """A causal spec that contradicts itself, the data, or what is asked of it."""
+
+
+class EndpointError(IcpError):
+    """A served model that cannot be reached, or does not answer as its protocol says."""

@@ -28,12 +28,13 @@ ORDER = """
     counterfactual.editors counterfactual.validator counterfactual.made counterfactual.make
     counterfactual.equations counterfactual.worlds counterfactual.domains counterfactual.association
     counterfactual.effects counterfactual.pronouns counterfactual.swap counterfactual.lexicons
-    counterfactual.given counterfactual.validators.worded counterfactual.validators.classified
-    counterfactual.validators.fluency counterfactual.validators counterfactual.corruptions counterfactual.graph
-    counterfactual.show counterfactual efficiency sentences bias generation qa reading drivers plots.style
-    plots.units plots.evidence plots.calibration plots page sections.text sections.answers sections.evidence
-    sections.limits sections.places sections.units sections report steps demo demo.sentences demo.run cli_measure
-    cli_train cli
+    counterfactual.differences counterfactual.function counterfactual.written counterfactual.language_model
+    counterfactual.endpoint counterfactual.proposal counterfactual.template counterfactual.given
+    counterfactual.validators.worded counterfactual.validators.classified counterfactual.validators.fluency
+    counterfactual.validators counterfactual.corruptions counterfactual.graph counterfactual.show counterfactual
+    efficiency sentences bias generation qa reading drivers plots.style plots.units plots.evidence
+    plots.calibration plots.graph plots page sections.text sections.answers sections.evidence sections.limits
+    sections.places sections.units sections report steps demo demo.sentences demo.run cli_measure cli_train cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 
@@ -51,7 +52,7 @@ LATE = {
 OWNERS = {
     "transformer_lens": {"families", "model", "loading"},
     "peft": {"loading", "adapters"},
-    "plotly": {"plots.style", "plots.units", "plots.evidence", "plots.calibration"},
+    "plotly": {"plots.style", "plots.units", "plots.evidence", "plots.calibration", "plots.graph"},
     "ray": {"sweep.ray"},
     "typer": {"cli", "cli_measure", "cli_train"},
     "zarr": {"sweep.store"},

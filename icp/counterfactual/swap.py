@@ -9,7 +9,7 @@ from icp.counterfactual.lexicon import Entry, Lexicon
 from icp.counterfactual.pronouns import partner_of
 from icp.counterfactual.rows import Edit, Rejection, Row, Span, replaced
 from icp.counterfactual.spec import Spec
-from icp.counterfactual.words import article_after, cased_like, joined, plural, with_article
+from icp.counterfactual.words import cased_like, joined, plural, with_its_article
 from icp.errors import SpecError
 
 APOSTROPHES = ("'", "\u2019")
@@ -84,7 +84,7 @@ def swapped(
         new = cased_like(new, old, listed)
         if (why := _possessive(row.text, one.span, old, new)) is not None:
             return why
-        changes.append(_with_its_article(row.text, one.span, old, new))
+        changes.append(with_its_article(row.text, one.span, old, new))
     text, spans, new_spans = replaced(row.text, changes)
     return Edit(text, variable, entries[0].value, value, spans, new_spans)
 
@@ -123,12 +123,3 @@ def _possessive(text: str, span: Span, old: str, new: str) -> Rejection | None:
         told = f"the possessive of {old!r} is not spelt as that of {new!r}, at character {span[0]} of {text!r}"
         return Rejection("possessive", told)
     return None
-
-
-def _with_its_article(text: str, span: Span, old: str, new: str) -> tuple[Span, str]:
-    start, stop = with_article(text, span)
-    before = text[start : span[0]]
-    article = before.rstrip()
-    if article and (other := article_after(article, old, new)) != article:
-        return (start, stop), other + before[len(article) :] + new
-    return span, new

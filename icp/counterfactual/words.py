@@ -6,6 +6,7 @@ WORD = re.compile("[^\\W_]+(?:['\u2019](?![sS]\\b)[^\\W_]+)*")
 """Letters and digits, with apostrophes inside; a hyphen parts words, and so does a possessive or contracted 's."""
 
 ARTICLE = re.compile(r"(?<![^\W_])(an?)\s+\Z", re.IGNORECASE)
+LEADING = re.compile(r"an?\s+(?=\S)", re.IGNORECASE)
 VOWEL = re.compile(
     r"(?!eu|one\b|once\b|uni(?!n|m)|us[aeu]|ut[ei]|ur[aiou]|ub[ie]|ugan|uk[er])(?:[aeiou]|h(?:eir|onest|ono|our))",
     re.IGNORECASE,
@@ -64,6 +65,12 @@ def with_article(text: str, span: tuple[int, int]) -> tuple[int, int]:
     return span if before is None else (before.start(1), span[1])
 
 
+def without_article(text: str, span: tuple[int, int]) -> tuple[int, int]:
+    """The span without an indefinite article that it begins with."""
+    match = LEADING.match(text, *span)
+    return span if match is None else (match.end(), span[1])
+
+
 def article_for(word: str) -> str:
     """`an` before a vowel as it is spoken, by its spelling and a few exceptions; `a` otherwise."""
     return "an" if VOWEL.match(word) else "a"
@@ -77,3 +84,13 @@ def article_after(article: str, old: str, new: str) -> str:
     if article == article.upper() and len(article) > 1:
         return other.upper()
     return other.capitalize() if article[0].isupper() else other
+
+
+def with_its_article(text: str, span: tuple[int, int], old: str, new: str) -> tuple[tuple[int, int], str]:
+    """What to replace by what, so that the new word takes the old one's place with an article that goes with it."""
+    start, stop = with_article(text, span)
+    before = text[start : span[0]]
+    article = before.rstrip()
+    if article and (other := article_after(article, old, new)) != article:
+        return (start, stop), other + before[len(article) :] + new
+    return span, new
