@@ -24,7 +24,7 @@ ORDER = """
     frontier nested_sets prune predictions resampling metrics judged evaluation seeds evaluate efficiency
     sentences bias generation qa drivers plots.style plots.units plots.evidence plots.calibration plots page
     sections.text sections.evidence sections.limits sections.units sections report steps demo demo.sentences
-    demo.run cli_measure cli_train cli
+    demo.reviews demo.run cli_measure cli_train cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 
