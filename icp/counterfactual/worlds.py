@@ -66,7 +66,7 @@ class World:
             plain = template.format(**dict.fromkeys(slots, "."))
             for name, lexicon in self._lexicons.items():
                 if found := lexicon.entries(plain):
-                    start, stop = found[0][2]
+                    start, stop = found[0].span
                     raise SpecError(f"the template {template!r} has {plain[start:stop]!r}, a word of {name!r}")
 
     @property
