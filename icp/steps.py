@@ -14,6 +14,7 @@
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -137,6 +138,7 @@ def cut(
     together = dict(costs=every, reference=probe if erases else reference_of(probe, costs), progress=progress)
     measured = frontier(model, probe, ranking, intervention, max_damage=budgets, **together)
     selection = measured.select(max_damage=budgets)
+    _forget_description(folder)
     measured.save(folder / "frontier.safetensors")
     selection.save(folder / "selection.safetensors")
     return selection
@@ -181,9 +183,11 @@ def describe(
     """What the first `units` of a selection respond to: the texts that drive them, and their exact indirect effects at
     the cue's tokens, at the last one, at the rest and everywhere, on at most `pairs` pairs that have a cue.
 
-    Units that are kept do not count; of an empty selection nothing is written.
+    Units that are kept do not count; of an empty selection nothing is written. What described another selection there
+    is removed, as `cut` does when it decides anew.
     """
     folder = Path(folder)
+    _forget_description(folder)
     chosen = [choice.unit for choice in selection.choices if choice.role != "keep"][:units]
     if not chosen:
         return
@@ -194,6 +198,12 @@ def describe(
         for positions in POSITIONS:
             swapped = measure(model, few, chosen, Swap("counterpart"), positions=positions, progress=progress)
             swapped.save(folder / f"at-{positions}.zarr")
+
+
+def _forget_description(folder: Path) -> None:
+    (folder / "drivers.json").unlink(missing_ok=True)
+    for positions in POSITIONS:
+        shutil.rmtree(folder / f"at-{positions}.zarr", ignore_errors=True)
 
 
 def answers_changed(models: Mapping[str, Model], probe: Probe) -> ChangedAnswers | None:

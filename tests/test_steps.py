@@ -250,6 +250,21 @@ def test_a_selection_that_only_keeps_is_not_described(model, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_no_description_of_an_earlier_selection_stays(model, scored, tmp_path):
+    """Neither where the next one has less to describe, nor between deciding anew and describing that."""
+    uncued = icp.Probe.from_texts(["The old doctor ran home"])
+    selection = icp.Selection((icp.Choice(icp.Unit.parse("blocks.0.mlp.hook_post[5]"), "prune"),), model.binding)
+    nothing = icp.Selection((), model.binding)
+    for probe, after, left in ((uncued, selection, ["drivers.json"]), (make_probe(), nothing, [])):
+        steps.describe(model, make_probe(), selection, tmp_path, **QUIET)
+        assert len(list(tmp_path.iterdir())) == 5
+        steps.describe(model, probe, after, tmp_path, **QUIET)
+        assert [path.name for path in tmp_path.iterdir()] == left
+    steps.describe(model, make_probe(), selection, scored[0], **QUIET)
+    steps.cut(model, SELECTING, costs_of(SELECTING, OTHERS), scored[0], max_damage=99.0, largest=2, **QUIET)
+    assert not [*scored[0].glob("at-*"), *scored[0].glob("drivers.json")]
+
+
 def test_a_damaged_description_of_a_run_is_refused(tmp_path):
     artefacts.exact().save(tmp_path / "exact.zarr")
     (tmp_path / "about.json").write_text('{"title": "T')
