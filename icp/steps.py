@@ -119,7 +119,8 @@ def cut(
     that spends more than the share `alone` of a budget by itself, under the mean mask that it was scored by, is left
     out. `watched` are further losses that the set has to keep, by which single units were not scored. The means of a
     mask are taken over all of the inputs of `probe` and `costs` together (`reference_of`). `Erase(rank)` takes
-    directions out of the best heads, fitted on `probe`; other units have one value, of which it would leave nothing.
+    directions out of the best heads, fitted on the pairs that were ranked on, so that the gap is measured on others;
+    units that are no heads have one value, of which it would leave nothing.
     """
     folder = Path(folder)
     watched = watched or {}
@@ -132,11 +133,13 @@ def cut(
     ranking = ranked(folder, list(costs), {name: alone * budgets[name] for name in costs})
     erases = isinstance(intervention, Erase)
     ranking = (_heads(ranking) if erases else ranking).head(largest)
-    _require_unseen("pair", probe, Effects.load(folder / "estimates.zarr"))
+    seen = Effects.load(folder / "estimates.zarr")
+    _require_unseen("pair", probe, seen)
     for name, (inputs, _) in costs.items():
         _require_unseen(f"input of the cost {name!r}", inputs, Effects.load(folder / f"cost-{name}.zarr"))
-    together = dict(costs=every, reference=probe if erases else reference_of(probe, costs), progress=progress)
-    measured = frontier(model, probe, ranking, intervention, max_damage=budgets, **together)
+    reference = Probe.from_pairs(seen.header["examples"]) if erases else reference_of(probe, costs)
+    options = dict(costs=every, reference=reference, max_damage=budgets, progress=progress)
+    measured = frontier(model, probe, ranking, intervention, **options)
     selection = measured.select(max_damage=budgets)
     _forget_description(folder)
     measured.save(folder / "frontier.safetensors")
