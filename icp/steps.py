@@ -210,9 +210,12 @@ def _forget_description(folder: Path) -> None:
 
 
 def answers_changed(models: Mapping[str, Model], probe: Probe) -> ChangedAnswers | None:
-    """Which answers changed from the first model to the second; None without two, or where a label is missing."""
-    labelled = all(example.label is not None and len(example.answers) > 1 for example in probe.examples)
-    if len(models) < 2 or not labelled:
+    """Which answers changed from the first model to the second; None without two, where a label is missing, or where
+    rows have one answer or other numbers of them.
+    """
+    labelled = all(example.label is not None for example in probe.examples)
+    counts = {len(example.answers) for example in probe.examples}
+    if len(models) < 2 or not labelled or len(counts) > 1 or counts == {1}:
         return None
     before, after = list(models)[:2]
     return changed_answers(models[before], models[after], probe, names=(before, after))
