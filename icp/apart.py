@@ -27,10 +27,11 @@ class OnPairs(Objective):
     seed: int = 0
 
     def __post_init__(self):
-        if isinstance(self.objective, OnPairs) or type(self.objective).task is not Objective.task:
+        kind = type(self.objective)
+        if kind is OnPairs or kind.task is not Objective.task or kind.penalty is Objective.penalty:
             raise IcpError(
-                f"{type(self.objective).__name__} is no penalty that is added to a loss, so it cannot be taken on "
-                "pairs of their own: give an icp.Invariance, or a penalty such as Consistency or FlippedMargin"
+                f"{kind.__name__} is no penalty that is added to a loss, so it cannot be taken on pairs of their own: "
+                "give an icp.Invariance, or a penalty such as Consistency or FlippedMargin"
             )
         if not 1 <= self.per_step <= len(self.pairs):
             raise IcpError(f"per_step={self.per_step} is not between 1 and the {len(self.pairs)} pairs")
