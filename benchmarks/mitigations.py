@@ -303,6 +303,7 @@ METHODS = {
     "erm": Method(erm, {}),
     "icp_reg": Method(icp_reg, {"units": [200], "weight": [3.0, 1.0, 5.0, 10.0]}),
     "icp_hybrid": Method(icp_hybrid, {"units": [200], "weight": [3.0, 1.0, 5.0, 10.0]}),
+    "random_reg": Method(random_reg, {"units": [200], "weight": [3.0, 1.0, 5.0, 10.0]}),
     "icp_prune_only": Method(
         icp_prune_only,
         {"cut": [["directions", 270], ["directions", 100], ["directions", 30], ["units", 30], ["units", 10]]},
@@ -342,7 +343,7 @@ class Curve:
 
 CURVES = {
     "chosen": Curve(icp_reg, "units", (10, 30, 100, 2000)),
-    "random": Curve(random_reg, "units", (30, 200, 2000)),
+    "random": Curve(random_reg, "units", (30, 2000), of="random_reg"),
     "reranked": Curve(reranked, "units", (30, 200)),
     "redrawn": Curve(redrawn, "units", (30,)),
     "regularised, all heads erased": Curve(all_erased, "units", (200,)),

@@ -149,15 +149,21 @@ def jobs(names: Sequence[str], protocol: Protocol, rounds: list[dict], ablations
 
 
 def summary(rounds: list[dict]) -> dict[str, Any]:
-    """Per method and per size of the set: means over seeds in percent, intervals, and the seeds' own."""
+    """Per method and per size of the set: means over seeds in percent, intervals, and the seeds' own.
+
+    They are of the settings that were run last: a grid that has grown may have settled on others than before.
+    """
+    settled = {_point(row): row["settings"] for row in rounds}
     tested: dict[str, list[dict]] = {}
     curve: dict[str, dict[str, list[dict]]] = {}
     for row in sorted(rounds, key=lambda row: row["seed"]):
+        if row["part"] == "tuning" or row["settings"] != settled[_point(row)]:
+            continue
+        _, method, value = _point(row)
         if row["part"] == "test":
-            tested.setdefault(row["method"], []).append(row)
-        elif row["part"] == "curve":
-            value = row["settings"][CURVES[row["method"]].over]
-            curve.setdefault(row["method"], {}).setdefault(str(value), []).append(row)
+            tested.setdefault(method, []).append(row)
+        else:
+            curve.setdefault(method, {}).setdefault(value, []).append(row)
     return {
         "methods": {name: described(mine) for name, mine in tested.items()},
         "differences": {
@@ -170,6 +176,12 @@ def summary(rounds: list[dict]) -> dict[str, Any]:
         "core_hours": sum(row["seconds_here"] + row["seconds_tested"] for row in rounds) / 3600,
         "commits": sorted({row["commit"] for row in rounds}),
     }
+
+
+def _point(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What of the table or of the curves a round belongs to."""
+    value = str(row["settings"][CURVES[row["method"]].over]) if row["part"] == "curve" else ""
+    return row["part"], row["method"], value
 
 
 def described(rounds: list[dict]) -> dict[str, Any]:

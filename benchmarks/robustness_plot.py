@@ -16,6 +16,8 @@ LINES = {
 }  # fmt: skip
 PIXELS = np.array([560.0, 330.0])
 """About how many the points of the first panel spread over."""
+TUNED = {"chosen": "icp_reg", "random": "random_reg"}
+"""The methods whose tuned sets are points of a line too."""
 LEVELS = {"erm": ("plain fine-tuning", "dot"), "consistency": ("consistency", "dash")}
 
 
@@ -58,8 +60,8 @@ def picture(found: Mapping[str, Any]) -> go.Figure:
         )  # fmt: skip
     for name, (label, color, column) in LINES.items():
         sizes = dict(found["curve"].get(name, {}))
-        if name == "chosen" and "icp_reg" in methods:
-            sizes[str(methods["icp_reg"]["settings"]["units"])] = methods["icp_reg"]
+        if (tuned := TUNED.get(name)) in methods:
+            sizes[str(methods[tuned]["settings"]["units"])] = methods[tuned]
         counts = sorted(map(int, sizes))
         if counts:
             rows = [sizes[str(count)] for count in counts]

@@ -119,8 +119,10 @@ def protocol_of(study: dict[str, Any]) -> Protocol:
 def tested(study: dict[str, Any]) -> list[dict[str, Any]]:
     """The base model, and what the study has tested of what is shown here, by its latest settings."""
     rounds = [row for row in study["rounds"] if row["part"] == "test" and row["method"] in SHOWN]
-    latest = {(SHOWN.index(row["method"]), row["seed"]): row for row in rounds}
-    found = [{name: row[name] for name in ("method", "seed", "settings")} for _, row in sorted(latest.items())]
+    settled = {row["method"]: row["settings"] for row in rounds}
+    latest = [row for row in rounds if row["settings"] == settled[row["method"]]]
+    latest.sort(key=lambda row: (SHOWN.index(row["method"]), row["seed"]))
+    found = [{name: row[name] for name in ("method", "seed", "settings")} for row in latest]
     return [{"method": "base", "seed": None, "settings": {}}, *found]
 
 

@@ -5,16 +5,29 @@ __version__ = "0.1.0"
 from icp.apart import OnPairs
 from icp.audit import controlled_spuriousness
 from icp.bias import CrowsPairs, StereoSet, crows_pairs, stereoset
+from icp.carriers import Carriers, carriers
 from icp.certificate import Certificate
 from icp.changed import ChangedAnswers, changed_answers
+from icp.choose_weight import WeightChoice, choose_weight
 from icp.control_variate import ControlledMean, control_variate_mean
 from icp.drivers import Drivers, drivers
 from icp.effects import Effects
 from icp.efficiency import Efficiency, efficiency
 from icp.erasure import erasure
-from icp.errors import ArtefactError, DataError, IcpError, ModelError, NotFiniteError, ProbeError, PruneError, UnitError
+from icp.errors import (
+    ArtefactError,
+    DataError,
+    IcpError,
+    ModelError,
+    NotFiniteError,
+    ProbeError,
+    PruneError,
+    SensitivityWarning,
+    UnitError,
+)
 from icp.evaluate import evaluate
 from icp.evaluation import Evaluation
+from icp.faithfulness import OrderFaithfulness, order_faithfulness
 from icp.finetune import finetune
 from icp.frontier import Frontier
 from icp.interventions import Affine, Erase, Intervention, Mask, Scale, Swap
@@ -52,12 +65,14 @@ from icp.sweep.linear import Linear
 from icp.sweep.measure import measure
 from icp.sweep.ray import Ray
 from icp.units import Unit
+from icp.watch import PairWatch
 
 __all__ = [
     "PRESETS",
     "Affine",
     "Answers",
     "ArtefactError",
+    "Carriers",
     "Certificate",
     "ChangedAnswers",
     "Choice",
@@ -91,7 +106,9 @@ __all__ = [
     "Objective",
     "ObjectiveMixin",
     "OnPairs",
+    "OrderFaithfulness",
     "PairGap",
+    "PairWatch",
     "PreservingPairs",
     "Preset",
     "Probability",
@@ -105,13 +122,17 @@ __all__ = [
     "Scale",
     "Scores",
     "Selection",
+    "SensitivityWarning",
     "SetEffects",
     "StereoSet",
     "Swap",
     "TaskLoss",
     "Unit",
     "UnitError",
+    "WeightChoice",
+    "carriers",
     "changed_answers",
+    "choose_weight",
     "co_ablation",
     "control_variate_mean",
     "controlled_spuriousness",
@@ -128,6 +149,7 @@ __all__ = [
     "measure",
     "measure_sets",
     "open_qa",
+    "order_faithfulness",
     "over_seeds",
     "prune",
     "report",

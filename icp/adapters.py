@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 class Tuning:
     """How a model was fine-tuned: the adapters that were merged into it, and what was logged.
 
-    `history` has one mapping a logged step: `step`, `epoch`, `loss`, and its parts `task` and `penalty`.
+    `history` has one mapping a logged step: `step`, `epoch`, `loss`, and its parts `task` and `penalty`; with
+    `icp.PairWatch`, `consistency` and `sensitivity` too, or alone.
     """
 
     config: Any
     weights: dict[str, Tensor]
-    history: tuple[dict[str, float], ...]
+    history: tuple[dict[str, int | float], ...]
 
     def table(self) -> "pandas.DataFrame":
         """The history, one row a logged step."""

@@ -1,6 +1,5 @@
 """A penalty on pairs of its own, apart from the training rows: few pairs, or pairs of other text, are then enough."""
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +16,9 @@ class OnPairs(Objective):
     """The penalty of `objective` on `pairs`, `per_step` of them a step; the training rows then need no counterparts.
 
     `objective` is an `icp.Invariance` or a baseline that is a penalty, such as `icp.baselines.Consistency`. The pairs
-    have labels, as training rows do, which a penalty between the members of a pair does not look at. Each round through
-    the pairs is in a new order. A step costs one more forward and backward over the pairs than the penalty on training
-    rows. Where several processes train, each draws the same pairs.
+    have labels, as training rows do, which a divergence between the members of a pair does not look at. Each round
+    through the pairs is in a new order. A step costs one more forward and backward over the pairs than the penalty on
+    training rows. Where several processes train, each draws the same pairs.
     """
 
     objective: Objective
@@ -28,22 +27,20 @@ class OnPairs(Objective):
     seed: int = 0
 
     def __post_init__(self):
-        if isinstance(self.objective, OnPairs) or type(self.objective).task is not Objective.task:
+        kind = type(self.objective)
+        if kind is OnPairs or kind.task is not Objective.task or kind.penalty is Objective.penalty:
             raise IcpError(
-                f"{type(self.objective).__name__} is no penalty that is added to a loss, so it cannot be taken on "
-                "pairs of their own: give an icp.Invariance, a Consistency or a LogitPairing"
+                f"{kind.__name__} is no penalty that is added to a loss, so it cannot be taken on pairs of their own: "
+                "give an icp.Invariance, or a penalty such as Consistency or FlippedMargin"
             )
         if not 1 <= self.per_step <= len(self.pairs):
             raise IcpError(f"per_step={self.per_step} is not between 1 and the {len(self.pairs)} pairs")
 
     @property
     def label(self) -> str:
-        kind, probe = PreservingPairs.kind, self.pairs
-        if isinstance(probe, Pairs):
-            kind, probe = probe.kind, probe.probe
-        told = hashlib.sha256(f"{kind} {probe.digest}".encode()).hexdigest()[:16]
-        pairs = f"{len(probe)} pairs {told}"
-        return f"OnPairs({self.objective.label}, {pairs}, per_step={self.per_step}, seed={self.seed})"
+        pairs = self.pairs if isinstance(self.pairs, Pairs) else PreservingPairs(self.pairs)
+        told = f"{len(pairs)} pairs {pairs.digest}"
+        return f"OnPairs({self.objective.label}, {told}, per_step={self.per_step}, seed={self.seed})"
 
     def begin(self, model, rows):
         return self.objective.begin(model, rows)

@@ -1,5 +1,6 @@
 """Callbacks of a `transformers.Trainer`; imported where they are used, since `transformers` is slow to import."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
+
+from icp.errors import SensitivityWarning
+from icp.losses import Losses
+from icp.watch import Watched
 
 
 class SavesStates(TrainerCallback):
@@ -44,6 +49,31 @@ class LogsTheLast(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         control.should_log |= state.global_step >= state.max_steps
+
+
+class WatchesPairs(TrainerCallback):
+    """Measures pairs before, while and after training; keeps it in the log, which checkpoints hold; warns once."""
+
+    def __init__(self, watched: Watched, losses: Losses):
+        self.watched, self.losses, self.warned = watched, losses, False
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if not self._seen(state):
+            self._measure(state)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step % self.watched.watch.every == 0 or state.global_step >= state.max_steps:
+            self._measure(state)
+
+    def _measure(self, state):
+        state.log_history.append(self.watched.shares(self.losses) | {"step": state.global_step})
+        told = self.watched.warning(self._seen(state))
+        if told is not None and not self.warned and state.is_world_process_zero:
+            self.warned = True
+            warnings.warn(told, SensitivityWarning, stacklevel=2)
+
+    def _seen(self, state):
+        return [entry for entry in state.log_history if "sensitivity" in entry]
 
 
 class Bar(TrainerCallback):

@@ -185,7 +185,7 @@ def evaluate(
     """Evaluate models on one probe; the table has means and 95% intervals.
 
     With --out and labels, which answers changed from the first model to the second is kept beside it, as
-    changed-answers*.json for evaluation*.json.
+    changed-answers*.json for evaluation*.json; one of an earlier evaluation under this name is removed.
     """
     from icp import load
     from icp.evaluate import evaluate as evaluated
@@ -199,9 +199,12 @@ def evaluate(
     changed = None if out is None else answers_changed(loaded, texts)
     if out is not None:
         result.save(out)
+        rest = out.stem.removeprefix("evaluation").strip("-")
+        beside = out.with_name(f"changed-answers{'-' * bool(rest)}{rest}.json")
+        beside.unlink(missing_ok=True)
     typer.echo(result.table().to_string(float_format="{:.4f}".format))
     if changed is not None:
-        beside = changed.save(out.with_name(f"changed-answers{out.stem.removeprefix('evaluation')}.json"))
+        changed.save(beside)
         counts = ", ".join(f"{row['n']:.0f} {kind}" for kind, row in changed.counts().iloc[1:].iterrows())
         typer.echo(f"answers of {changed.names[1]} that changed: {counts}\nanswers: {beside}")
 

@@ -31,3 +31,15 @@ class ArtefactError(IcpError):
 
 class PruneError(IcpError):
     """A cut that the architecture's weights or configuration cannot express."""
+
+
+class SensitivityWarning(UserWarning):
+    """While training, a model grew less sensitive to the cause (`icp.PairWatch`)."""
+
+
+class SpecError(IcpError):
+    """A causal spec that contradicts itself, the data, or what is asked of it."""
+
+
+class EndpointError(IcpError):
+    """A served model that cannot be reached, or does not answer as its protocol says."""

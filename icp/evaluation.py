@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas
 
 FORMAT, VERSION = "icp-evaluation", 3
-SHARES = ("accuracy", "consistency", "sensitivity")
+SHARES = ("accuracy", "consistency", "sensitivity", "contrast_accuracy", "pairwise_accuracy")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """`finetune`: LoRA through `transformers.Trainer`, minimising an objective, with or without the invariance."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from difflib import get_close_matches
@@ -23,6 +23,7 @@ from icp.presets import preset_of
 from icp.probes import Probe
 from icp.runs import Run, provenance
 from icp.step import Objective
+from icp.watch import PairWatch, Watched
 from icp.weights import copied, without_name
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ def finetune(
     *,
     preset: str | None = None,
     lora: "LoraConfig | None" = None,
-    objective: Objective | None = None,
+    objective: Objective | Sequence[Objective] | None = None,
     invariance: Invariance | OnPairs | None = None,
+    watch: PairWatch | None = None,
     arguments: Mapping[str, Any] | None = None,
     folder: "str | Path | None" = None,
     seed: int = 0,
@@ -54,8 +56,9 @@ def finetune(
     Rows with the same two or more answers are classified: the loss is the cross-entropy of the answers' logits after
     the text. Rows with one answer each are completed: it is that of the answer's tokens, over the whole vocabulary.
     Without more that is plain fine-tuning (ERM). `objective` replaces it or adds to it (`icp.baselines`), `invariance`
-    keeps the output as it is under interventions; `icp.OnPairs` takes either on pairs of its own. What was pruned from
-    `model` stays pruned.
+    keeps the output as it is under interventions; `icp.OnPairs` takes either on pairs of its own. Of several objectives
+    the first may replace the loss, and the penalties of all are added. `watch` measures pairs that are held out, and
+    warns where the model grows insensitive to the cause. What was pruned from `model` stays pruned.
 
     `lora` is a `peft.LoraConfig` (default: rank 8, alpha 16, every linear layer of the blocks); `arguments` are those
     of `transformers.TrainingArguments`; `preset` names defaults for both by the model's size (`icp.PRESETS`). With
@@ -72,7 +75,9 @@ def finetune(
     from transformers import TrainingArguments
 
     objective = Objective() if objective is None else objective
-    losses = Losses.of(model, train, [objective] if invariance is None else [objective, invariance])
+    some = (objective,) if isinstance(objective, Objective) else tuple(objective)
+    losses = Losses.of(model, train, some if invariance is None else (*some, invariance))
+    watched = None if watch is None else Watched.of(watch, losses)
     start = preset_of(preset)
     config = default_lora(model, **start.lora) if lora is None else lora
     saves = {"save_strategy": "no"} if folder is None else {}
@@ -86,13 +91,14 @@ def finetune(
         adapters = adapted(copied(model.module), config)
         config = adapters.active_peft_config
         if folder is None:
-            history = _trained(losses, adapters, asked, progress)
+            history = _trained(losses, adapters, asked, progress, watched)
         else:
             with asked.main_process_first(local=False, desc="what is asked"):
-                run = Run(Path(folder), provenance(model, losses.rows, losses.objectives, config, options, seed))
+                told = provenance(model, losses.rows, losses.objectives, config, options, seed)
+                run = Run(Path(folder), told if watch is None else told | {"watch": watch.label})
             history = run.finished(adapters)
             if history is None:
-                history = _trained(losses, adapters, asked, progress)
+                history = _trained(losses, adapters, asked, progress, watched)
                 with asked.main_process_first(local=False, desc="the end of the run"):
                     if asked.process_index == 0:
                         run.finish(Tuning(config, weights_of(adapters), history))
@@ -135,14 +141,18 @@ def _require_arguments(options: Mapping[str, Any], folder: "str | Path | None") 
 
 
 def _trained(
-    losses: Losses, adapters: "PeftModel", asked: "TrainingArguments", progress: bool
-) -> tuple[dict[str, float], ...]:
-    """Train the adapters, and say what was logged."""
+    losses: Losses, adapters: "PeftModel", asked: "TrainingArguments", progress: bool, watched: Watched | None
+) -> tuple[dict[str, int | float], ...]:
+    """Train the adapters, and say what was logged, a mapping a step."""
     from icp.trainer import ObjectiveTrainer
 
-    trainer = ObjectiveTrainer(losses, progress, model=adapters, args=asked)
+    trainer = ObjectiveTrainer(losses, progress, watched, model=adapters, args=asked)
     trainer.run()
-    return tuple(dict(entry) for entry in trainer.state.log_history if "loss" in entry)
+    steps: dict[int, dict[str, int | float]] = {}
+    for entry in trainer.state.log_history:
+        if "loss" in entry or "sensitivity" in entry:
+            steps.setdefault(entry["step"], {}).update(entry)
+    return tuple(steps[number] for number in sorted(steps))
 
 
 @contextmanager

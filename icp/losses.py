@@ -63,6 +63,12 @@ class Losses:
         some = (objectives,) if isinstance(objectives, Objective) else tuple(objectives)
         if not some:
             raise IcpError("no objective was given: icp.Objective() is plain fine-tuning")
+        for objective in some[1:]:
+            if type(objective).task is not Objective.task:
+                raise IcpError(
+                    f"{type(objective).__name__} says what the task's loss is, as does {type(some[0]).__name__} before "
+                    "it: give one such objective, first, and only penalties after it"
+                )
         rows = Rows.of(model, train)
         looks_at = tuple(Rows.of(model, each.pairs) if isinstance(each, OnPairs) else rows for each in some)
         return cls(model, rows, some, looks_at, tuple(each.begin(model, its) for each, its in zip(some, looks_at)))
@@ -110,16 +116,17 @@ class Losses:
             for site in objective.watches(self.model)
         }
         with watched(self.model.module, list(sites.values()), clean):
-            logits = self._logits(forward, batch, reads)
+            logits = self.logits(batch, reads, forward)
 
         def run(batch, reads):
             with dropout.replayed():
-                return self._logits(forward, batch, reads)
+                return self.logits(batch, reads, forward)
 
         return partial(Step, number, self.model, rows, index, batch, reads, targets, logits, clean, run)
 
-    def _logits(self, forward: Callable, batch: Batch, reads: Reads) -> Tensor:
-        """[read, token] in float32 at least."""
+    def logits(self, batch: Batch, reads: Reads, forward: Callable | None = None) -> Float[Tensor, "read token"]:
+        """What is read of a run, in float32 at least; `forward` as in `step`."""
+        forward = self.model.module if forward is None else forward
         unembed = self.model.unembed
         if self.model.classes is not None:  # of each row, the last token's, where it is read
             logits = forward(**batch.arguments(), use_cache=False).logits[reads.rows][:, reads.tokens]

@@ -57,6 +57,11 @@ class ObjectiveMixin:
         arguments = given[1] if len(given) > 1 else options.get("args")
         if arguments is None:
             raise IcpError("no training arguments were given: pass args=TrainingArguments(...)")
+        if not own_loss and arguments.label_smoothing_factor:
+            raise IcpError(
+                f"label_smoothing_factor={arguments.label_smoothing_factor} is not heeded, since the loss is that of "
+                "the objectives: leave it out, or pass own_loss=True"
+            )
         if arguments.n_gpu > 1:
             arguments._n_gpu = 1
         losses.require_batch(arguments.per_device_train_batch_size)
@@ -168,10 +173,15 @@ class ObjectiveMixin:
 
 
 def _require_unsaid(options: dict[str, Any]) -> None:
-    """Raise `IcpError` for data that a Trainer on the rows of `losses` would not use, or could not read."""
+    """Raise `IcpError` for data or a loss that a Trainer on the rows of `losses` would not use, or could not read."""
     for name in ("train_dataset", "data_collator", "eval_dataset", "compute_metrics"):
         if options.get(name) is not None:
             raise IcpError(f"{name} was given, and this Trainer has the training rows of losses alone: {INSTEAD}")
+    if options.get("compute_loss_func") is not None:
+        raise IcpError(
+            "compute_loss_func was given, and the loss is that of the objectives: leave it out, or pass own_loss=True "
+            "to add their penalty to it"
+        )
 
 
 def _without_rows(inputs: dict[str, Any]) -> dict[str, Any]:

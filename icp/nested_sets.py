@@ -44,7 +44,8 @@ def frontier(
     the inputs it is measured on (default: `{"task": (probe.balanced(), TaskLoss())}`). Mean masks take the mean over
     `reference` (default: `probe`), and the very same constants are what a selection carries and `icp.prune` folds. The
     intervention must be one that weights can carry: `Mask("zero")`, `Mask("mean")`, `Scale(alpha)`, or `Erase(rank)`,
-    whose directions are fitted on the pairs of `reference`.
+    whose directions are fitted on the pairs of `reference`: give others than `probe`, on which the gap left would look
+    smaller than it is.
 
     The sets are the first `sizes` units of the ranking (default: 1, 2, 4, ... and all). With `max_damage`, by which
     each loss may rise in its own unit (one number, or one a loss by name), the set is grown instead, one unit at a time

@@ -171,9 +171,18 @@ mark small { margin-left: 4px; color: var(--soft); }
 .tokens { line-height: 2; font-size: 0.95rem; overflow-wrap: anywhere; }
 .tokens span { white-space: pre-wrap; padding: 3px 1px; border-radius: 3px; box-shadow: inset 0 0 0 0.5px #ffffff; }
 .tokens span.cue { box-shadow: inset 0 0 0 1.5px var(--ink); padding: 3px 3px; }
+.pairs { width: 100%; table-layout: fixed; } .pairs th:first-child { width: 24%; }
+.pairs td { white-space: pre-wrap; overflow-wrap: anywhere; }
+del, ins { padding: 1px 2px; border-radius: 3px; text-decoration: none; }
+del { background: #fbe0d3; text-decoration: line-through; } ins { background: #d5e8f6; font-weight: 600; }
+del:empty, ins:empty { border-left: 2px solid #b35806; padding: 0; margin: 0 1px; } ins:empty { border-color: #1d5a94; }
+.graph { font-size: 14px; } .graph line { stroke: #5a6270; stroke-width: 1.5; } .graph path { fill: #5a6270; }
+.graph rect { stroke: #5a6270; fill: #f5f6f8; } .graph rect.label { fill: #1f2430; } .graph text.label { fill: white; }
+.graph rect.cue { fill: white; stroke-dasharray: 5 4; }
 .legend { display: inline-flex; align-items: center; gap: 8px; color: var(--soft); font-size: 0.85rem; }
 .legend i { display: inline-block; width: 120px; height: 11px; border: 1px solid var(--line); border-radius: 2px; }
-.tokens span, .legend i, .tile, .warning, mark { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
+.tokens span, .legend i, .tile, .warning, mark, del, ins, .graph { -webkit-print-color-adjust: exact;
+  print-color-adjust: exact; }
 @media (min-width: 901px) { td .address { white-space: nowrap; } td .address wbr { display: none; } }
 @media (max-width: 900px) { table { font-size: 0.85rem; } th, td { padding-right: 8px; }
   th.number, td.number { padding-left: 8px; } }

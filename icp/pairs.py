@@ -8,6 +8,7 @@ The counterparts of a plain `Probe` count as label-preserving, since a probe's p
 definition; those that do not are `FlippingPairs`, in memory and in files.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -70,6 +71,11 @@ class Pairs:
         except ProbeError as error:
             raise ProbeError(f"the {kind} pairs of {path}: {error}") from error
 
+    @property
+    def digest(self) -> str:
+        """A short digest of the kind and of every field of every example."""
+        return hashlib.sha256(f"{self.kind} {self.probe.digest}".encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True)
 class PreservingPairs(Pairs):
@@ -112,6 +118,11 @@ class FlippingPairs(Pairs):
             if type(label) is not int:
                 raise ProbeError(f"row {row} has the flipped label {label!r}: it is the index of an answer")
         return cls.of([{name: row[name] for name in row if name != "flipped"} for row in rows], labels)
+
+    @property
+    def digest(self) -> str:
+        """A short digest of the kind, of every field of every example, and of the flipped labels."""
+        return hashlib.sha256(f"{super().digest} {self.flipped}".encode()).hexdigest()[:16]
 
     @classmethod
     def of(cls, rows: Iterable[Any], flipped: Iterable[int], answers: tuple[str, ...] = ()) -> "FlippingPairs":

@@ -1,6 +1,7 @@
 """What a head reads: how its attention is shared out among the tokens of a text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby, islice
 
 import torch
 
@@ -36,20 +37,26 @@ def reading(
 
             handles.append(model.attention(site.layer).register_forward_hook(keep))
         with model.frozen():
-            for start in range(0, len(rows), ROWS_A_PASS):
-                some = rows[start : start + ROWS_A_PASS]
-                run_capturing(model, model.pad(some, "right"), sites)
+            for some in _alike(rows):
+                run_capturing(model, model.pad([rows[number] for number in some], "right"), sites)
                 for head in heads:
-                    for row, tokens in enumerate(some):
-                        last = len(tokens) - 1
-                        seen = weights[head.layer][row, head.index[0], last, : last + 1].double().cpu()
-                        place = _places(last, cues[start + row])
-                        shares[str(head)].index_add_(0, place, seen / len(rows))
+                    for row, number in enumerate(some):
+                        last = len(rows[number]) - 1
+                        seen = weights[head.layer][row, head.index[0], last].double().cpu()
+                        shares[str(head)].index_add_(0, _places(last, cues[number]), seen / len(rows))
     finally:
         model.config._attn_implementation = asked
         for handle in handles:
             handle.remove()
     return {head: dict(zip(PLACES, found.tolist())) for head, found in shares.items()}
+
+
+def _alike(rows: list[list[int]]) -> Iterator[list[int]]:
+    """The numbers of rows that share a pass: of one length, since padding can make "eager" attention NaN in float64."""
+    numbers = sorted(range(len(rows)), key=lambda number: len(rows[number]))
+    for _, alike in groupby(numbers, key=lambda number: len(rows[number])):
+        while some := list(islice(alike, ROWS_A_PASS)):
+            yield some
 
 
 def _places(last: int, cue: tuple[int, ...]) -> torch.Tensor:

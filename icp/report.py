@@ -93,6 +93,7 @@ def report(
     model_name = _with_origin(model_name or next((e.header["model"] for e in measured.values()), ""))
     unit_of_P = next((e.header["unit_of_P"] for e in (exact, estimates, doses) if e is not None), "units of P")
     chosen = [] if selection is None else [choice.unit for choice in selection.choices if choice.cuts]
+    acted_on = [] if selection is None else [choice.unit for choice in selection.choices if choice.role != "keep"]
     sections = [
         results(summary, evaluations, unit_of_P, model_name),
         changed(changed_answers or {}),
@@ -104,8 +105,8 @@ def report(
         dosed(doses),
         frontier_of(frontier, selection, max_gap_left),
         selected(selection, estimates, exact, costs),
-        placed(by_position, drivers),
-        driving(drivers, estimates if exact is None else exact),
+        placed(by_position, drivers, acted_on),
+        driving(drivers, estimates if exact is None else exact, acted_on),
         marked(measured),
         _provenance(measured, frontier, selection, drivers, binding, model_name),
         Section("notes", "Notes", bullets(notes)) if notes else None,

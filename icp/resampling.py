@@ -45,7 +45,7 @@ def _variance(
     of_cluster = np.zeros((groups, *sums.shape[1:]))
     np.add.at(of_cluster, numbered, sums)
     random, found = np.random.default_rng(seed), []
-    at_once = max(1, DRAWN_AT_ONCE // groups)
+    at_once = max(1, DRAWN_AT_ONCE // max(groups, of_cluster[0].size))
     for start in range(0, RESAMPLES, at_once):
         count = min(at_once, RESAMPLES - start)
         drawn = random.integers(groups, size=(count, groups)) + groups * np.arange(count)[:, None]

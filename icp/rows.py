@@ -12,7 +12,7 @@ from icp.batch import Batch
 from icp.errors import ProbeError
 from icp.hooks import Reads
 from icp.model import Model
-from icp.pairs import Pairs, PreservingPairs, require_kind
+from icp.pairs import FlippingPairs, Pairs, PreservingPairs, require_kind
 from icp.probes import Probe, Tokens
 from icp.properties import ClassProbability, LogLikelihood
 
@@ -23,7 +23,8 @@ class Rows:
 
     Rows with the same two or more answers are *classified*: the logits of the answers are read after the last token,
     and the label says which is right. Rows with one answer each are *completed*: the whole vocabulary is read where
-    each token of the answer comes next. `targets` [read] is the right column.
+    each token of the answer comes next. `targets` [read] is the right column, `flipped` [row] that of the counterparts
+    of label-flipping pairs, which are classified.
     """
 
     tokens: Tokens
@@ -33,6 +34,7 @@ class Rows:
     of_row: tuple[range, ...]
     positions: Int[Tensor, " read"]
     targets: Int[Tensor, " read"]
+    flipped: Int[Tensor, " row"] | None = None
 
     def __len__(self) -> int:
         return len(self.tokens.inputs)
@@ -41,12 +43,20 @@ class Rows:
     def probe(self) -> Probe:
         return self.tokens.probe
 
+    @property
+    def digest(self) -> str:
+        """That of the probe, or of the label-flipping pairs, whose counterparts have labels too."""
+        if self.flipped is None:
+            return self.probe.digest
+        return FlippingPairs(self.probe, tuple(self.flipped.tolist())).digest
+
     @classmethod
     def of(cls, model: Model, train: "Probe | Pairs") -> "Rows":
         """Raises `ProbeError` naming the row that lacks a label, has other answers, or several tokens a label."""
         probe, kind = (train.probe, type(train)) if isinstance(train, Pairs) else (train, PreservingPairs)
         classified = len(probe.examples[0].answers) != 1
-        _require_alike(probe, classified)
+        others = train.flipped if isinstance(train, FlippingPairs) else ()
+        _require_alike(probe, classified, others)
         if classified:
             tokens = probe.tokenize(model.tokenizer, ClassProbability())
             found = [ClassProbability().targets(tokens, row, model.answered_by) for row in range(len(probe))]
@@ -62,7 +72,8 @@ class Rows:
         of_row = tuple(range(start, stop) for start, stop in pairwise(starts))
         positions = torch.tensor([position for reads in found for position, _, _ in reads])
         model.pad([max(tokens.inputs, key=len)])  # raises where it is longer than the model's context
-        return cls(tokens, kind, classified, columns, of_row, positions, labels)
+        flipped = torch.tensor(others) if others else None
+        return cls(tokens, kind, classified, columns, of_row, positions, labels, flipped)
 
     def batch(self, model: Model, rows: list[int]) -> Batch:
         return model.pad([self.tokens.inputs[row] for row in rows])
@@ -153,7 +164,7 @@ def _numbered(values: list) -> Int[Tensor, " row"]:
     return torch.tensor([number[value] for value in values])
 
 
-def _require_alike(probe: Probe, classified: bool) -> None:
+def _require_alike(probe: Probe, classified: bool, others: tuple[int, ...]) -> None:
     first = probe.examples[0]
     for row, example in enumerate(probe.examples):
         if (len(example.answers) != 1) != classified or (classified and example.answers != first.answers):
@@ -165,7 +176,7 @@ def _require_alike(probe: Probe, classified: bool) -> None:
             raise ProbeError(f"row {row} ({example.text!r}) has no answer: give label words, or one answer to complete")
         if classified and example.label is None:
             raise ProbeError(f"row {row} ({example.text!r}) has no label: give the index of its right answer")
-    if classified and len({example.label for example in probe.examples}) == 1:
+    if classified and len({*(example.label for example in probe.examples), *others}) == 1:
         raise ProbeError(
             f"all {len(probe)} rows have the label {first.label} ({first.answers[first.label]!r}): there is nothing to "
             "learn from one class"

@@ -42,7 +42,7 @@ class Run:
                     "another folder, or make the same call"
                 )
 
-    def finished(self, adapters: "PeftModel") -> tuple[dict[str, float], ...] | None:
+    def finished(self, adapters: "PeftModel") -> tuple[dict[str, int | float], ...] | None:
         """What was logged, the trained weights put on; None where the run has not come to its end."""
         if not (self.folder / DONE).exists():
             return None
@@ -68,7 +68,7 @@ def provenance(
     config = {name: sorted(v) if isinstance(v, set) else v for name, v in lora.to_dict().items()}
     return {
         "model": model.binding,
-        "rows": rows.probe.digest,
+        "rows": rows.digest,
         "objectives": [objective.label for objective in objectives],
         "lora": {name: value for name, value in config.items() if _plain(value)},
         "arguments": {name: value if _plain(value) else repr(value) for name, value in arguments.items()},

@@ -49,6 +49,11 @@ class Step:
         counts = zeros.index_add(0, self.reads.rows, torch.ones_like(values))
         return zeros.index_add(0, self.reads.rows, values) / counts
 
+    @property
+    def flipped(self) -> Int[Tensor, " read"]:
+        """The columns that are right for the counterparts of label-flipping pairs, one read each."""
+        return self.rows.flipped[self.index].to(self.targets.device)
+
     @cached_property
     def counterparts(self) -> Counterparts:
         return self.rows.counterparts(self.model, self.index)

@@ -14,6 +14,7 @@
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -118,7 +119,8 @@ def cut(
     that spends more than the share `alone` of a budget by itself, under the mean mask that it was scored by, is left
     out. `watched` are further losses that the set has to keep, by which single units were not scored. The means of a
     mask are taken over all of the inputs of `probe` and `costs` together (`reference_of`). `Erase(rank)` takes
-    directions out of the best heads, fitted on `probe`; other units have one value, of which it would leave nothing.
+    directions out of the best heads, fitted on the pairs that were ranked on, so that the gap is measured on others;
+    units that are no heads have one value, of which it would leave nothing.
     """
     folder = Path(folder)
     watched = watched or {}
@@ -131,12 +133,15 @@ def cut(
     ranking = ranked(folder, list(costs), {name: alone * budgets[name] for name in costs})
     erases = isinstance(intervention, Erase)
     ranking = (_heads(ranking) if erases else ranking).head(largest)
-    _require_unseen("pair", probe, Effects.load(folder / "estimates.zarr"))
+    seen = Effects.load(folder / "estimates.zarr")
+    _require_unseen("pair", probe, seen)
     for name, (inputs, _) in costs.items():
         _require_unseen(f"input of the cost {name!r}", inputs, Effects.load(folder / f"cost-{name}.zarr"))
-    together = dict(costs=every, reference=probe if erases else reference_of(probe, costs), progress=progress)
-    measured = frontier(model, probe, ranking, intervention, max_damage=budgets, **together)
+    reference = Probe.from_pairs(seen.header["examples"]) if erases else reference_of(probe, costs)
+    options = dict(costs=every, reference=reference, max_damage=budgets, progress=progress)
+    measured = frontier(model, probe, ranking, intervention, **options)
     selection = measured.select(max_damage=budgets)
+    _forget_description(folder)
     measured.save(folder / "frontier.safetensors")
     selection.save(folder / "selection.safetensors")
     return selection
@@ -181,9 +186,11 @@ def describe(
     """What the first `units` of a selection respond to: the texts that drive them, and their exact indirect effects at
     the cue's tokens, at the last one, at the rest and everywhere, on at most `pairs` pairs that have a cue.
 
-    Units that are kept do not count; of an empty selection nothing is written.
+    Units that are kept do not count; of an empty selection nothing is written. What described another selection there
+    is removed, as `cut` does when it decides anew.
     """
     folder = Path(folder)
+    _forget_description(folder)
     chosen = [choice.unit for choice in selection.choices if choice.role != "keep"][:units]
     if not chosen:
         return
@@ -196,10 +203,19 @@ def describe(
             swapped.save(folder / f"at-{positions}.zarr")
 
 
+def _forget_description(folder: Path) -> None:
+    (folder / "drivers.json").unlink(missing_ok=True)
+    for positions in POSITIONS:
+        shutil.rmtree(folder / f"at-{positions}.zarr", ignore_errors=True)
+
+
 def answers_changed(models: Mapping[str, Model], probe: Probe) -> ChangedAnswers | None:
-    """Which answers changed from the first model to the second; None without two, or where a label is missing."""
-    labelled = all(example.label is not None and len(example.answers) > 1 for example in probe.examples)
-    if len(models) < 2 or not labelled:
+    """Which answers changed from the first model to the second; None without two, where a label is missing, or where
+    rows have one answer or other numbers of them.
+    """
+    labelled = all(example.label is not None for example in probe.examples)
+    counts = {len(example.answers) for example in probe.examples}
+    if len(models) < 2 or not labelled or len(counts) > 1 or counts == {1}:
         return None
     before, after = list(models)[:2]
     return changed_answers(models[before], models[after], probe, names=(before, after))

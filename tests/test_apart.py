@@ -80,6 +80,8 @@ def test_a_run_with_pairs_of_its_own_says_so_and_resumes_to_the_same_bits(model,
 def test_what_is_no_penalty_on_pairs_is_refused(model):
     with pytest.raises(icp.IcpError, match="CounterfactualAugmentation is no penalty"):
         icp.OnPairs(baselines.CounterfactualAugmentation(), PAIRS)
+    with pytest.raises(icp.IcpError, match="Objective is no penalty"):
+        icp.OnPairs(icp.Objective(), PAIRS)
     with pytest.raises(icp.IcpError, match="per_step=9 is not between 1 and the 6 pairs"):
         icp.OnPairs(baselines.Consistency(), PAIRS, per_step=9)
     flipping = icp.FlippingPairs(PAIRS.probe, tuple(1 - example.label for example in PAIRS.probe.examples))

@@ -357,3 +357,14 @@ def test_shift_takes_what_a_study_has_and_makes_nothing(reviews, tmp_path, monke
 def test_shift_says_which_study_is_missing(tmp_path):
     with pytest.raises(SystemExit, match=r"there is no .*nothing\.json: run benchmarks/robustness\.py"):
         shift.main(tmp_path / "out.json", study=tmp_path / "nothing.json")
+
+
+def test_only_the_settings_that_a_study_settled_on_last_are_taken():
+    """Also where not every seed has been tested with them yet."""
+    rows = [{"part": "test", "method": "icp_reg", "seed": s, "settings": {"weight": 3.0}} for s in (0, 1, 2)]
+    rows += [{"part": "tuning", "method": "icp_reg", "seed": 0, "settings": {"weight": 9.0}}]
+    rows += [{"part": "test", "method": "icp_reg", "seed": 0, "settings": {"weight": 5.0}}]
+    found = shift.tested({"rounds": rows})
+    assert [(row["method"], row["seed"], row["settings"]) for row in found] == [
+        ("base", None, {}), ("icp_reg", 0, {"weight": 5.0}),
+    ]  # fmt: skip

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 import icp
+from icp import baselines
 from icp.losses import Losses
 
 CLASSES = ("bad", "good", "neither")
@@ -166,3 +167,20 @@ def changed(**change):
 def test_what_a_head_of_classes_cannot_do_is_refused(act, error, says):
     with pytest.raises(error, match=says):
         act(model_of("llama", torch.float32))
+
+
+@BOTH
+def test_a_head_is_trained_on_flipping_pairs_and_watched(name):
+    """Its own weights are trained, so that it has to be read as it is then."""
+    model = model_of(name, torch.float32)
+    pairs = icp.FlippingPairs(rows(), (1, 2, 0, 1))
+    held = icp.Probe(tuple(icp.Example(f"It laughed and {x}", f"It laughed and {y}", CLASSES, i % 3)
+                           for i, (x, y) in enumerate(EQUAL_PAIRS)))  # fmt: skip
+    watch = icp.PairWatch(icp.PreservingPairs(held), icp.FlippingPairs(held, (1, 2, 0)), every=5, by=1.0)
+    losses = (baselines.FlippedCrossEntropy(), baselines.FlippedMargin())
+    tuned = icp.finetune(model, pairs, objective=losses, watch=watch, arguments=FAST, progress=False)
+    found = icp.evaluate(tuned, held, ["consistency", "sensitivity"], flipping=watch.flipping).values[tuned.name]
+    for metric, values in found.items():
+        assert tuned.tuning.history[-1][metric] == pytest.approx(values.mean())
+    trained = icp.evaluate(tuned, pairs.probe, ["pairwise_accuracy"], flipping=pairs).values[tuned.name]
+    assert trained["pairwise_accuracy"].all()

@@ -100,8 +100,24 @@ def test_changed_answers_are_kept_of_two_models_and_labels_only(run, folder):
     ):
         status, _, _ = run("evaluate", *models, "--probe", folder / f"{probe}.jsonl", "--out", folder / f"{name}.json")
         assert status == 0 and not list(folder.glob("changed-answers*"))
-    run("evaluate", folder / "model", other, "--probe", folder / "named.jsonl", "--out", folder / "evaluation-x.json")
-    assert [path.name for path in folder.glob("changed-answers*")] == ["changed-answers-x.json"]
+    call = ("evaluate", folder / "model", other, "--probe")
+    for out, beside in (("evaluation-x", "changed-answers-x.json"), ("mine", "changed-answers-mine.json")):
+        run(*call, folder / "named.jsonl", "--out", folder / f"{out}.json")
+        assert [path.name for path in folder.glob("changed-answers*")] == [beside]
+        run(*call, folder / "bare.jsonl", "--out", folder / f"{out}.json")
+        assert not list(folder.glob("changed-answers*")), "of an earlier evaluation under this name"
+
+
+def test_answers_that_cannot_be_compared_leave_the_evaluation(run, folder):
+    """Rows with other numbers of answers have losses, and no table of which changed."""
+    rows = icp.Probe.load(folder / "named.jsonl").examples
+    icp.Probe((*rows[1:], replace(rows[0], answers=(" she", " he", " it")))).save(folder / "mixed.jsonl")
+    BY_NAME["llama"].model(seed=3).save_pretrained(folder / "other")
+    out = folder / "evaluation.json"
+    call = ("evaluate", folder / "model", folder / "other", "--probe", folder / "mixed.jsonl", "--out", out)
+    assert run(*call, "--metric", "task_loss")[0] == 0
+    assert len(next(iter(icp.Evaluation.load(out).values.values()))["task_loss"]) == len(rows)
+    assert not list(folder.glob("changed-answers*"))
 
 
 @pytest.mark.parametrize("what", ("erase:2", "mask:zero"))

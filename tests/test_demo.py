@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import icp
-from icp.demo import sentences
+from icp.demo import reviews, sentences
 
 
 def test_a_pair_differs_in_the_occupation_only():
@@ -41,6 +41,15 @@ def test_no_neutral_sentence_speaks_of_the_pronouns_or_the_occupations():
     words = {word for pair in sentences.OCCUPATIONS for word in pair} | {"she", "he", "her", "his"}
     for text in sentences.NEUTRAL:
         assert not words & set(text.lower().replace(".", "").replace(",", "").split()), text
+
+
+def test_reviews_are_distinct_short_and_balanced_in_every_slice_of_four():
+    texts = [text for text, _ in reviews.LABELLED]
+    assert len({text.lower() for text in texts}) == len(texts) == 160
+    assert [label for _, label in reviews.LABELLED] == [0, 1] * 80
+    lengths = [[len(text.split()) for text in texts[label::2]] for label in (0, 1)]
+    assert min(map(min, lengths)) >= 3 and max(map(max, lengths)) <= 18
+    assert abs(sum(lengths[0]) - sum(lengths[1])) < 0.1 * sum(lengths[0])
 
 
 @pytest.mark.smollm2
@@ -102,5 +111,6 @@ def test_the_demo_from_end_to_end_on_few_units(smollm2, tmp_path, monkeypatch):
 def test_the_readme_names_files_that_exist():
     root = Path(__file__).parent.parent
     text = (root / "README.md").read_text()
-    for name in ("notebooks/demo.png", "notebooks/01_explore.ipynb", "icp/families.py"):
+    notebooks = ("notebooks/demo.png", "notebooks/01_explore.ipynb", "notebooks/02_mitigate.ipynb")
+    for name in (*notebooks, "icp/families.py"):
         assert name in text and (root / name).is_file()

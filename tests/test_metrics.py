@@ -141,6 +141,16 @@ def test_a_mean_has_the_error_that_it_has_without_resampling(column):
     assert error != bootstrap_error(sums, lambda totals: totals[:, 1] / totals[:, 0], clusters[column], seed=1)
 
 
+@pytest.mark.parametrize("at_once", [1, 24 * 7, 1 << 22])
+def test_resamples_are_the_same_however_many_are_drawn_at_once(at_once, monkeypatch):
+    codes, values = two_way(np.random.default_rng(0))
+    sums = np.stack([values] * 30, axis=1)
+    clusters = np.stack([codes[:, 0], np.arange(len(codes))], 1)
+    whole = bootstrap_error(sums, lambda totals: totals.max(1), clusters)
+    monkeypatch.setattr("icp.resampling.DRAWN_AT_ONCE", at_once)
+    assert bootstrap_error(sums, lambda totals: totals.max(1), clusters) == pytest.approx(whole, rel=1e-12)
+
+
 def test_a_resample_without_a_number_does_not_count():
     """One of the two groups may be missing from a resample: the others say how the metric varies."""
     found = predictions([0.9, 0.2, 0.8, 0.4, 0.6, 0.7], [1, 1, 1, 1, 1, 0], "aaaaab")
@@ -224,6 +234,8 @@ PLANTED = {
     "equal_opportunity_difference": 1 / 2,
     "consistency": 1 / 2,
     "sensitivity": 1 / 2,
+    "contrast_accuracy": 3 / 4,
+    "pairwise_accuracy": 1 / 2,
 }
 """P = 11/4 s + 4 x: a verdict of a half (fine, dull) loses to a cue that speaks against it, and no other does."""
 
@@ -262,6 +274,28 @@ def test_groups_of_swapped_pairs_are_those_of_their_texts():
         icp.evaluate(model, probe.balanced(), ["worst_group_accuracy"])
     with pytest.raises(icp.IcpError, match="row 144 has no group"):
         untold.groups(model.name)
+
+
+def test_accuracies_of_pairs_are_those_of_their_members():
+    """Pair by pair, of a contrast set alone, whose counterparts have labels of their own."""
+    model, pairs = planted.model(), flipping(planted.probe())
+    found = icp.evaluate(model, pairs.probe, ["accuracy", "contrast_accuracy", "pairwise_accuracy"], flipping=pairs)
+    values = found.values[model.name]
+    others = icp.Probe(tuple(replace(e, label=y) for e, y in zip(pairs.probe.swapped().examples, pairs.flipped)))
+    alone = icp.evaluate(model, others, ["accuracy"]).values[model.name]["accuracy"]
+    np.testing.assert_array_equal(values["contrast_accuracy"], alone)
+    np.testing.assert_array_equal(values["pairwise_accuracy"], values["accuracy"] * alone)
+    table = found.table()
+    assert 0 < table.loc[("pairwise_accuracy", model.name), "low"] < 0.5
+    other = icp.FlippingPairs(planted_three(pairs.probe), tuple(2 for _ in pairs.flipped))
+    metrics = ["pairwise_accuracy"]
+    with pytest.raises(icp.ArtefactError, match="other inputs"):
+        found | icp.evaluate({"other": model}, pairs.probe, metrics, flipping=other)
+
+
+def planted_three(probe):
+    """With a third answer."""
+    return icp.Probe(tuple(replace(example, answers=(*example.answers, " film")) for example in probe.examples))
 
 
 def test_answers_that_tie_are_neither_consistent_nor_sensitive():
@@ -304,6 +338,8 @@ FOUR = rows([0, 1, 0, 1], "aabb")
          "row 4 ('the pink great film') has the answers (' good', ' bad') and row 0 (' bad', ' good')"),
         ("consistency", FOUR, "'consistency' needs pairs whose label flips too: pass flipping=icp.FlippingPairs"),
         ("sensitivity", FOUR, "'sensitivity' needs pairs whose label flips too"),
+        ("contrast_accuracy", FOUR, "'contrast_accuracy' needs pairs whose label flips: pass flipping="),
+        ("pairwise_accuracy", FOUR, "'pairwise_accuracy' needs pairs whose label flips"),
     ],
 )  # fmt: skip
 def test_what_a_probe_does_not_allow_is_refused_before_a_model_runs(metric, probe, words, monkeypatch):

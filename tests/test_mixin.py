@@ -198,6 +198,14 @@ def test_evaluation_of_ones_own_loss_is_without_the_penalty_and_leaves_training_
         assert seen[-1].predictions.shape[::2] == (len(own_set()), outputs.logits.shape[-1])
 
 
+def test_a_loss_that_would_not_be_used_is_refused(model, tmp_path):
+    """Left alone, a `compute_loss_func` would also leave the loss undivided by the batches that a step accumulates."""
+    with pytest.raises(icp.IcpError, match=r"compute_loss_func was given, and .* pass own_loss=True"):
+        trained(model, tmp_path, compute_loss_func=summed)
+    with pytest.raises(icp.IcpError, match=r"label_smoothing_factor=0\.1 .* pass own_loss=True"):
+        trained(model, tmp_path, options={"label_smoothing_factor": 0.1})
+
+
 @pytest.mark.parametrize("name", ("train_dataset", "data_collator", "eval_dataset", "compute_metrics"))
 def test_data_that_would_not_be_used_are_refused(model, tmp_path, name):
     given = {"data_collator": collate, "compute_metrics": len}.get(name, own_set())

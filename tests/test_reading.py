@@ -40,6 +40,17 @@ def test_shares_are_those_of_the_attention_weights(case, monkeypatch):
         np.testing.assert_allclose(list(found[str(head)].values()), by_hand(model.module, head), atol=1e-6)
 
 
+def test_padding_does_not_enter_even_where_a_window_sees_nothing_else():
+    """In float64, whose least number is less than float32's, such a row of the mask makes softmax NaN."""
+    model = BY_NAME["mistral"].model()
+    longest, shortest = max(ROWS, key=len), min(ROWS, key=len)
+    assert len(longest) - len(shortest) >= model.config.sliding_window
+    head = HEADS[:1]
+    alone = [reading(model, [row], [(1,)], head)[str(head[0])] for row in (longest, shortest)]
+    both = reading(model, [longest, shortest], [(1,), (1,)], head)[str(head[0])]
+    assert both == pytest.approx({place: (alone[0][place] + alone[1][place]) / 2 for place in PLACES})
+
+
 def test_a_head_that_attends_to_all_alike_reads_every_place_alike():
     """The planted heads have no queries: each of the four tokens of a text gets a quarter."""
     found = icp.drivers(planted.model(), planted.probe().take(9), [planted.SPURIOUS_HEAD, planted.SPURIOUS_NEURON])

@@ -310,6 +310,17 @@ def test_exact_effects_of_other_examples_are_called_so():
     assert "of other examples than the estimates" in page.sections["audit"]
 
 
+def test_what_is_said_of_some_of_the_selected_units_says_so():
+    """Of four selected units, two are described and the others are not."""
+    known = icp.Selection(tuple(icp.Choice(icp.Unit.parse(UNITS[i]), "prune") for i in (3, 6, 0, 7)), BINDING)
+    page = made(selection=known, frontier=None)
+    assert "These are 2 of the 4 selected units." in page.sections["drivers"]
+    assert "These are 2 of the 4 selected units." in page.sections["places"]
+    both = icp.Selection(known.choices[:2], BINDING)
+    assert "selected units." not in made(selection=both, frontier=None).sections["drivers"]
+    assert "selected units." not in made(selection=None, frontier=None).sections["places"]
+
+
 def test_drivers_shade_each_token_by_its_activation(page):
     tokens = [a for tag, a in page.elements if tag == "span" and "background:rgb" in (a.get("style") or "")]
     said = {a["title"]: re.match(r"background:rgb\((\d+),(\d+),(\d+)\)", a["style"]).groups() for a in tokens}

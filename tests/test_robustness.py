@@ -97,6 +97,20 @@ def test_settings_are_chosen_by_the_worst_group_of_what_they_are_selected_on():
     assert robustness.chosen("consistency", rounds, robustness.Protocol(tuned=False)) == grid[0]
 
 
+def test_only_the_settings_that_were_settled_on_last_are_summarised():
+    """As when a grid has grown in a study that goes on: the seeds of two settings are no six seeds of one."""
+    tested = [row("icp_reg", seed, {"units": 200, "weight": 3.0}, "1111", "1100") for seed in (0, 1, 2)]
+    curve = [row("chosen", seed, {"weight": 3.0, "units": 30}, "1111", "1100", "curve") for seed in (0, 1, 2)]
+    again = [row("icp_reg", seed, {"units": 200, "weight": 5.0}, "1111", "1111") for seed in (0, 1)]
+    again += [row("chosen", 0, {"weight": 5.0, "units": 30}, "1111", "1111", "curve")]
+    again += [row("chosen", 0, {"weight": 5.0, "units": 10}, "1111", "0011", "curve")]
+    found = robustness.summary([*tested, *curve, *again, row("erm", 0, {}, "1111", "0000")])
+    assert found["methods"]["icp_reg"]["seeds"] == [0, 1]
+    assert found["methods"]["icp_reg"]["inverted_seeds"] == [100.0, 100.0]
+    assert found["curve"]["chosen"]["30"]["seeds"] == [0] and found["curve"]["chosen"]["30"]["inverted"] == 100.0
+    assert found["curve"]["chosen"]["10"]["inverted"] == 50.0 and found["methods"]["erm"]["seeds"] == [0]
+
+
 def fake(job, protocol, folder):
     """As many right answers as the method's name is long, and more for a larger weight."""
     fake.made.append(job)

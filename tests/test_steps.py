@@ -137,6 +137,7 @@ def test_a_watched_loss_limits_the_set_and_not_the_single_units(model, scored):
 
 
 def test_directions_are_erased_from_the_best_heads(model, scored):
+    """They are fitted on the pairs that were ranked on: where the gap is measured it would be flattered."""
     folder, costs = scored[0], costs_of(SELECTING, OTHERS)
     selection = steps.cut(
         model, SELECTING, costs, folder, max_damage=99.0, largest=3, intervention=icp.Erase(2), **QUIET
@@ -146,7 +147,7 @@ def test_directions_are_erased_from_the_best_heads(model, scored):
     passed_over = frontier.origin["passed_over"]
     assert [choice.unit for choice in frontier.choices] == [unit for unit in best if str(unit) not in passed_over]
     assert len(frontier.choices) + len(passed_over) == 3
-    by_hand = icp.erasure(model, [choice.unit for choice in frontier.choices], SELECTING, rank=2)
+    by_hand = icp.erasure(model, [choice.unit for choice in frontier.choices], make_probe(), rank=2)
     assert frontier.choices == by_hand.choices and frontier.origin["intervention"] == "erase:2"
     assert icp.Selection.load(folder / "selection.safetensors") == selection and selection.role("erase")
     before, after = (np.abs(frontier.gap[size]).mean() for size in (0, len(selection)))
@@ -248,6 +249,21 @@ def test_a_selection_that_only_keeps_is_not_described(model, tmp_path):
     kept = icp.Selection((icp.Choice(icp.Unit.parse("hook_embed[1]"), "keep"),), model.binding)
     steps.describe(model, make_probe(), kept, tmp_path / "run", **QUIET)
     assert not (tmp_path / "run").exists()
+
+
+def test_no_description_of_an_earlier_selection_stays(model, scored, tmp_path):
+    """Neither where the next one has less to describe, nor between deciding anew and describing that."""
+    uncued = icp.Probe.from_texts(["The old doctor ran home"])
+    selection = icp.Selection((icp.Choice(icp.Unit.parse("blocks.0.mlp.hook_post[5]"), "prune"),), model.binding)
+    nothing = icp.Selection((), model.binding)
+    for probe, after, left in ((uncued, selection, ["drivers.json"]), (make_probe(), nothing, [])):
+        steps.describe(model, make_probe(), selection, tmp_path, **QUIET)
+        assert len(list(tmp_path.iterdir())) == 5
+        steps.describe(model, probe, after, tmp_path, **QUIET)
+        assert [path.name for path in tmp_path.iterdir()] == left
+    steps.describe(model, make_probe(), selection, scored[0], **QUIET)
+    steps.cut(model, SELECTING, costs_of(SELECTING, OTHERS), scored[0], max_damage=99.0, largest=2, **QUIET)
+    assert not [*scored[0].glob("at-*"), *scored[0].glob("drivers.json")]
 
 
 def test_a_damaged_description_of_a_run_is_refused(tmp_path):

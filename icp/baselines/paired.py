@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -9,16 +10,18 @@ from torch import Tensor
 
 from icp.divergence import OUTPUT, js, kl
 from icp.errors import IcpError
-from icp.pairs import PreservingPairs
+from icp.pairs import Pairs, PreservingPairs
 from icp.step import Objective, Step
 
 
 @dataclass(frozen=True)
-class _Paired(Objective):
-    """Needs a label-preserving counterpart of every row."""
+class Paired(Objective):
+    """Base of what needs a counterpart of every row, of the kind `wanted`."""
+
+    wanted: ClassVar[type[Pairs]] = PreservingPairs
 
     def begin(self, model, rows):
-        rows.require_pairs(PreservingPairs, type(self).__name__)
+        rows.require_pairs(self.wanted, type(self).__name__)
         return {}
 
     def other(self, step: Step) -> Float[Tensor, "read token"]:
@@ -27,7 +30,7 @@ class _Paired(Objective):
 
 
 @dataclass(frozen=True)
-class CounterfactualAugmentation(_Paired):
+class CounterfactualAugmentation(Paired):
     """Counterfactual data augmentation (Lu et al. 2018): the counterparts are trained on too, equally labelled."""
 
     def task(self, step):
@@ -36,14 +39,14 @@ class CounterfactualAugmentation(_Paired):
 
 
 @dataclass(frozen=True)
-class Consistency(_Paired):
+class Consistency(Paired):
     """Label-preserving consistency: `weight * D(sg M(x), M(x'))`, `kl` or `js`, in nats."""
 
     weight: float = 1.0
     divergence: str = "kl"
 
     def __post_init__(self):
-        _require_positive(self.weight)
+        require_positive("weight", self.weight)
         if self.divergence not in OUTPUT:
             raise IcpError(f"unknown divergence {self.divergence!r} of outputs: use one of {', '.join(OUTPUT)}")
 
@@ -53,18 +56,19 @@ class Consistency(_Paired):
 
 
 @dataclass(frozen=True)
-class LogitPairing(_Paired):
+class LogitPairing(Paired):
     """Counterfactual logit pairing (Garg et al. 2019): `weight` times the mean |logit(x) - logit(x')|."""
 
     weight: float = 1.0
 
     def __post_init__(self):
-        _require_positive(self.weight)
+        require_positive("weight", self.weight)
 
     def penalty(self, step):
         return self.weight * step.over_rows((step.logits - self.other(step)).abs().mean(1)).mean()
 
 
-def _require_positive(weight: float) -> None:
-    if not (math.isfinite(weight) and weight > 0):
-        raise IcpError(f"weight={weight} has to be a positive number: a penalty of another sign would reward differing")
+def require_positive(name: str, value: float) -> None:
+    """Raise `IcpError` for a weight or margin that would reward what it is to penalise."""
+    if not (math.isfinite(value) and value > 0):
+        raise IcpError(f"{name}={value} has to be a positive number: a penalty of another sign would be a reward")

@@ -3,17 +3,15 @@
 Kaushik, Hovy and Lipton, ICLR 2020, `sentiment/combined/paired` of acmi-lab/counterfactually-augmented-data.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from icp.data.labelled import Labelled, LabelledText
+from icp.data.labelled import LabelledText
 from icp.data.reader import read
 from icp.data.schema import Form, Schema
 from icp.data.sentiment import CLASSES, SENTIMENT
+from icp.data.text_pairs import TextPairs
 from icp.errors import DataError
 from icp.pairs import FlippingPairs
-from icp.probes import Probe
 
 CAD_IMDB = Schema(
     "the paired counterfactually augmented reviews",
@@ -30,26 +28,11 @@ CAD_IMDB = Schema(
 )
 
 
-@dataclass(frozen=True)
-class ReviewPairs:
-    """A review and its counterpart, of opposite labels; `word` is the `batch_id` that joins them."""
+def cad_imdb(source: "str | Path", split: str | None = None, config: str | None = None) -> TextPairs:
+    """A review and its counterpart, as published; `word` is the `batch_id` that joins them.
 
-    pairs: tuple[tuple[LabelledText, LabelledText], ...]
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def to_pairs(self, template: str, answers: Sequence[str]) -> FlippingPairs:
-        """Pairs to train or measure on; `template` holds `{text}`, `answers` are for negative and positive."""
-        firsts, others = (Labelled(CLASSES, rows).to_probe(template, answers).examples for rows in zip(*self.pairs))
-        probe = Probe(tuple(replace(one, counterpart=other.text) for one, other in zip(firsts, others)))
-        return FlippingPairs(probe, tuple(other.label for other in others))
-
-
-def cad_imdb(source: "str | Path", split: str | None = None, config: str | None = None) -> ReviewPairs:
-    """The pairs as published: which of two is the original, the file does not say.
-
-    In two of them (`batch_id` 8822 of train and 8893 of test) both texts are the same, labelled oppositely.
+    Which of two is the original, the file does not say. In two pairs (`batch_id` 8822 of train and 8893 of test) both
+    texts are the same, labelled oppositely.
     """
     found: dict[str, list[LabelledText]] = {}
     for row in read(CAD_IMDB, source, split, config):
@@ -60,4 +43,4 @@ def cad_imdb(source: "str | Path", split: str | None = None, config: str | None 
                 f"batch_id {key!r} of {source} has the labels {[CLASSES[row.label] for row in rows]}: a pair has one "
                 "row of each"
             )
-    return ReviewPairs(tuple((one, other) for one, other in found.values()))
+    return TextPairs(FlippingPairs, CLASSES, tuple((one, other) for one, other in found.values()))

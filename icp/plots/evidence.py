@@ -36,6 +36,8 @@ METRICS = {
     "next_token_loss": "next-token loss",
     "consistency": "consistency",
     "sensitivity": "sensitivity",
+    "contrast_accuracy": "contrast-set accuracy",
+    "pairwise_accuracy": "pairwise accuracy",
     "f1": "F1",
     "worst_group_accuracy": "worst-group accuracy",
     "demographic_parity_difference": "demographic parity difference",

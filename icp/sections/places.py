@@ -1,6 +1,6 @@
 """At which tokens the units act, and which tokens the heads among them read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from icp.audit import paired, unit_means
@@ -9,15 +9,17 @@ from icp.effects import Effects
 from icp.numerals import with_error
 from icp.page import Cell, Section, joined, paragraph, table
 from icp.reading import PLACES
-from icp.sections.text import CUE, address, approximately
+from icp.sections.text import CUE, address, approximately, of_selected
 from icp.units import Unit
 
 NAMED = {"cue": "at the cue", "last": "at the last token", "rest": "elsewhere", "all": "everywhere"}
 READ = {"cue": "cue", "itself": "itself", "first": "first token", "elsewhere": "elsewhere"}
 
 
-def placed(by_position: Mapping[str, Effects], drivers: Drivers | None) -> Section | None:
-    """Indirect effects by position, and where the attention of the last token goes."""
+def placed(
+    by_position: Mapping[str, Effects], drivers: Drivers | None, selected: Sequence[Unit] = ()
+) -> Section | None:
+    """Indirect effects by position, and where the attention of the last token goes; of some of the units selected."""
     effects = {place: e for place, e in by_position.items() if CUE in e.interventions and paired(e)}
     reads = {} if drivers is None else drivers.reads
     body = []
@@ -31,6 +33,7 @@ def placed(by_position: Mapping[str, Effects], drivers: Drivers | None) -> Secti
             f"The indirect effect of the cue through each unit ± se, in {unit_of_P}, when the unit takes its value "
             f"from x' at some tokens only, n = {len(first.clean)} pairs. The cue's tokens are those in which x and x' "
             "differ; at the last one the answer is read. Parts of a unit need not add up to the whole."
+            f"{of_selected(units, selected)}"
         )
         body += [paragraph(text), table(["unit", *(NAMED.get(place, place) for place in effects)], rows)]
     if reads:

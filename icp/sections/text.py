@@ -1,6 +1,6 @@
 """Words that several sections use."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from icp.effects import Effects
@@ -34,6 +34,12 @@ def units_counted(count: int) -> str:
 
 def are(count: int) -> str:
     return "are" if count != 1 else "is"
+
+
+def of_selected(units: Iterable[str], selected: Iterable[Unit]) -> str:
+    """A sentence, after a space, where these units are only some of those that were selected; else nothing."""
+    these, all_of_them = set(units), set(map(str, selected))
+    return f" These are {len(these)} of the {len(all_of_them)} selected units." if these < all_of_them else ""
 
 
 def approximately(effects: Effects) -> str:

@@ -10,7 +10,7 @@ from icp.drivers import Drivers, DrivingInput
 from icp.effects import Effects
 from icp.numerals import number, with_error
 from icp.page import Cell, Html, Section, element, folded, joined, paragraph, plot, table
-from icp.sections.text import CUE, address, approximately, plain
+from icp.sections.text import CUE, address, approximately, of_selected, plain
 from icp.selection import Choice, Selection
 from icp.statistics import standard_error
 from icp.units import Unit
@@ -146,8 +146,8 @@ def _indirect(effects: Effects, wanted: set[str]) -> list[tuple[str, float, floa
     return [row for row in rows if row[0] in wanted]
 
 
-def driving(drivers: Drivers | None, effects: Effects | None) -> Section | None:
-    """The texts that drive each unit, token by token."""
+def driving(drivers: Drivers | None, effects: Effects | None, selected: Sequence[Unit] = ()) -> Section | None:
+    """The texts that drive each unit, token by token; they are some of the units selected."""
     if drivers is None:
         return None
     known: dict[str, str] = {}
@@ -163,6 +163,7 @@ def driving(drivers: Drivers | None, effects: Effects | None) -> Section | None:
     )
     if any(one.cue for inputs in drivers.inputs.values() for one in inputs):
         text += " Framed are the tokens in which a text and its counterpart differ: the cue."
+    text += of_selected(drivers.inputs, selected)
     cards = []
     for name, inputs in drivers.inputs.items():
         unit, values = Unit.parse(name), [a for one in inputs for a in one.activations]

@@ -1,0 +1,70 @@
+"""What differs between a text and its counterpart, token by token."""
+
+import re
+
+from icp.counterfactual.rows import Span
+
+TOKEN = re.compile("[^\\W_]+(?:['\u2019][^\\W_]+)*|[^\\w\\s]|_")
+"""A word, with apostrophes inside, or one sign that is neither a word nor a space."""
+
+
+def edited_spans(text: str, counterpart: str) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+    """Where the text differs, and what the counterpart has there, one span for one: `Edit.spans` and `new_spans`.
+
+    A longest common subsequence of tokens stays; what lies between is an edit, less the spaces around it that both
+    have. Putting what the counterpart has into the text's spans gives the counterpart, character by character. Where
+    something was only put in or left out, the span on the other side is empty.
+    """
+    from rapidfuzz.distance import LCSseq
+
+    ours, theirs = list(TOKEN.finditer(text)), list(TOKEN.finditer(counterpart))
+    matching = LCSseq.opcodes([m.group() for m in ours], [m.group() for m in theirs])
+    spans, new_spans, at, new_at = [], [], 0, 0
+    for start, stop, new_start, new_stop in _gaps(matching, ours, theirs, len(text), len(counterpart)):
+        before, after = text[start:stop], counterpart[new_start:new_stop]
+        if before == after:
+            continue
+        leading, trailing = _shared_spaces(before, after)
+        at, new_at = start + leading, new_start + leading
+        spans.append((at, stop - trailing))
+        new_spans.append((new_at, new_stop - trailing))
+    return tuple(spans), tuple(new_spans)
+
+
+def edit_distance(text: str, counterpart: str) -> float:
+    """Levenshtein distance of the tokens over the number of tokens of the longer text: 0 the same, 1 nothing shared."""
+    from rapidfuzz.distance import Levenshtein
+
+    return Levenshtein.normalized_distance(TOKEN.findall(text), TOKEN.findall(counterpart))
+
+
+def outside(text: str, spans: tuple[Span, ...]) -> list[str]:
+    """What of the text lies before, between and after the spans, which are in order and apart."""
+    starts, stops = (0, *(stop for _, stop in spans)), (*(start for start, _ in spans), len(text))
+    return [text[start:stop] for start, stop in zip(starts, stops)]
+
+
+def _gaps(matching, ours, theirs, length: int, new_length: int):
+    """(start, stop, new_start, new_stop) in characters between tokens that stay, and before and after them all."""
+    at, new_at = 0, 0
+    for part in matching:
+        if part.tag != "equal":
+            continue
+        for i, j in zip(range(part.src_start, part.src_end), range(part.dest_start, part.dest_end)):
+            yield at, ours[i].start(), new_at, theirs[j].start()
+            at, new_at = ours[i].end(), theirs[j].end()
+    yield at, length, new_at, new_length
+
+
+def _shared_spaces(before: str, after: str) -> tuple[int, int]:
+    """How many spaces both begin with, and how many, beside these, both end with."""
+    shorter, leading, trailing = min(len(before), len(after)), 0, 0
+    while leading < shorter and before[leading] == after[leading] and before[leading].isspace():
+        leading += 1
+    while (
+        trailing < shorter - leading
+        and before[-1 - trailing] == after[-1 - trailing]
+        and before[-1 - trailing].isspace()
+    ):
+        trailing += 1
+    return leading, trailing

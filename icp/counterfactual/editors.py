@@ -1,0 +1,23 @@
+"""What proposes counterfactuals of a text."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from icp.counterfactual.rows import Edit, Rejection, Row
+from icp.counterfactual.spec import Spec
+
+
+@dataclass(frozen=True)
+class Editor:
+    """Base of what edits texts. `variables` are those that it edits; each proposal is an edit of one of them."""
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    def begin(self, spec: Spec) -> None:
+        """Raises `SpecError` where it cannot edit these variables as the spec finds them."""
+
+    def edits(self, row: Row, spec: Spec) -> Iterator[Edit | Rejection]:
+        """Proposals for a row, the best first, or why there is none. The same row gives the same proposals."""
+        raise NotImplementedError

@@ -1,0 +1,262 @@
+"""What causes the label and what only goes with it, declared, checked, and kept with the pairs that follow from it."""
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icp.counterfactual.finders import Classifier, Column, Finder, Pattern
+from icp.counterfactual.lexicon import Lexicon
+from icp.counterfactual.rows import Row
+from icp.counterfactual.words import joined
+from icp.errors import SpecError
+from icp.files import writing_file
+from icp.pairs import FlippingPairs, Pairs, PreservingPairs
+
+DIRECTIONS = ("causal", "anti-causal")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """Something that a text says, and how to find it there.
+
+    `labels` says which class each value goes with, for a cause that settles the label.
+    """
+
+    name: str
+    finder: Finder | None
+    labels: Mapping[str, str] | None = None
+
+    def __post_init__(self):
+        if not isinstance(self.name, str) or not self.name:
+            raise SpecError(f"a variable has the name {self.name!r}: give it a word")
+        if not isinstance(self.finder, Finder):
+            raise SpecError(
+                f"{self.name!r} cannot be found in the text by {self.finder!r}: give a Lexicon, a Pattern, a Column or "
+                "a Classifier"
+            )
+        for value in self.labels or {}:
+            if value not in self.finder.values:
+                raise SpecError(
+                    f"{self.name!r} has a label for the value {value!r}: its values are {', '.join(self.finder.values)}"
+                )
+
+
+@dataclass(frozen=True)
+class Spec:
+    """`causes` settle the `label`, one of `classes`; `cues` only accompany it.
+
+    `direction` is `causal` where the text causes the label (a rating given to a review), `anti-causal` where the label
+    causes the text (a diagnosis that a note was written from). Between the label and each cause there is an arrow in
+    that direction; a cue goes with the label without one. `edges` are further arrows between variables, by name.
+
+    Raises `SpecError` for a name that is used twice, a word that two variables are found by, an arrow between the label
+    and a cue, a cycle, or a label that is no class.
+    """
+
+    label: str
+    classes: Sequence[str]
+    causes: Sequence[Variable]
+    cues: Sequence[Variable]
+    direction: str = "causal"
+    edges: Sequence[Sequence[str]] = ()
+
+    def __post_init__(self):
+        for name in ("classes", "causes", "cues"):
+            if isinstance(getattr(self, name), str):
+                raise SpecError(f"the {name} of the spec are {getattr(self, name)!r}: give a list")
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "edges", tuple(tuple(edge) for edge in self.edges))
+        if self.direction not in DIRECTIONS:
+            raise SpecError(
+                f"unknown direction {self.direction!r}: the text is {' or '.join(DIRECTIONS)} for the label"
+            )
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
+            raise SpecError(f"the classes {self.classes} have to be two or more different ones")
+        names = [self.label, *(variable.name for variable in self.variables)]
+        for name in names:
+            if names.count(name) > 1:
+                raise SpecError(f"{name!r} is named twice: a variable is the label, a cause or a cue, and one of them")
+        for variable in self.causes:
+            for value, label in (variable.labels or {}).items():
+                if label not in self.classes:
+                    raise SpecError(
+                        f"the cause {variable.name!r} has the label {label!r} for {value!r}: the classes are "
+                        f"{', '.join(self.classes)}"
+                    )
+        for cue in self.cues:
+            if cue.labels:
+                raise SpecError(f"the cue {cue.name!r} has labels: what settles the label is a cause")
+        self._require_apart()
+        self._require_acyclic()
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        return (*self.causes, *self.cues)
+
+    def variable(self, name: str) -> Variable:
+        for variable in self.variables:
+            if variable.name == name:
+                return variable
+        raise SpecError(f"there is no variable {name!r} in the spec: there are {self._named}")
+
+    def kind_of(self, name: str) -> type[Pairs]:
+        """The kind of pair that editing this variable makes: label-preserving of a cue, label-flipping of a cause."""
+        self.variable(name)
+        return PreservingPairs if any(cue.name == name for cue in self.cues) else FlippingPairs
+
+    def values_in(self, row: Row) -> dict[str, tuple[str, ...]]:
+        """The values found of each variable, in the order in which the text says them."""
+        return {variable.name: tuple(one.value for one in variable.finder.find(row)) for variable in self.variables}
+
+    @property
+    def arrows(self) -> tuple[tuple[str, str], ...]:
+        """Every arrow of the graph: between causes and the label, and the `edges`."""
+        if self.direction == "causal":
+            own = tuple((cause.name, self.label) for cause in self.causes)
+        else:
+            own = tuple((self.label, cause.name) for cause in self.causes)
+        return (*own, *(edge for edge in self.edges if edge not in own))
+
+    @property
+    def _named(self) -> str:
+        return ", ".join(variable.name for variable in self.variables) or "none"
+
+    def _require_apart(self) -> None:
+        """Raise `SpecError` for a word by which two variables are found: an edit of one would edit the other."""
+        owner: dict[str, str] = {}
+        for variable in self.variables:
+            if isinstance(variable.finder, Lexicon):
+                for word in {joined(word) for words in variable.finder.words.values() for word in words}:
+                    if word in owner:
+                        raise SpecError(
+                            f"{word!r} is found by {owner[word]!r} and by {variable.name!r}: an edit of one would be "
+                            "one of the other too"
+                        )
+                    owner[word] = variable.name
+
+    def _require_acyclic(self) -> None:
+        import networkx
+
+        names = {self.label, *(variable.name for variable in self.variables)}
+        cues = {cue.name for cue in self.cues}
+        for edge in self.edges:
+            if len(edge) != 2:
+                raise SpecError(f"the edge {edge} has to be two names: from a cause to what it causes")
+            for name in edge:
+                if name not in names:
+                    raise SpecError(
+                        f"the edge {' -> '.join(edge)} names {name!r}: there are {self.label}, {self._named}"
+                    )
+            if self.label in edge and cues & set(edge):
+                cue = (cues & set(edge)).pop()
+                raise SpecError(
+                    f"the edge {' -> '.join(edge)} makes the cue {cue!r} a cause or an effect of the label: declare it "
+                    "as a cause, or leave the edge out"
+                )
+        graph = networkx.DiGraph(self.arrows)
+        if not networkx.is_directed_acyclic_graph(graph):
+            cycle = [edge[0] for edge in networkx.find_cycle(graph)]
+            raise SpecError(f"the spec has a cycle: {' -> '.join([*cycle, cycle[0]])}")
+
+    @classmethod
+    def load(cls, path: "str | Path") -> "Spec":
+        """From a TOML file; `spec.to_toml()` shows the form. Raises `SpecError` naming what is missing or unknown."""
+        try:
+            told = tomllib.loads(Path(path).read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SpecError(f"{path} cannot be read as TOML: {error}") from error
+        return cls.of(told, str(path))
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any], where: str = "the spec") -> "Spec":
+        """From what a file has."""
+        _require_keys(told, ("label", "classes"), ("direction", "edges", "cause", "cue"), where)
+        for name in ("classes", "edges", "cause", "cue"):
+            if not isinstance(told.get(name, []), list | tuple):
+                raise SpecError(f"{where} has {name} = {told[name]!r}: give a list, of [[{name}]] tables for variables")
+        causes, cues = (
+            tuple(_variable(one, f"{where}, {role} {place + 1}") for place, one in enumerate(told.get(role, ())))
+            for role in ("cause", "cue")
+        )
+        if not all(isinstance(one, str) and one for one in (told["label"], *told["classes"])):
+            raise SpecError(f"{where} has the label {told['label']!r} and the classes {told['classes']}: give words")
+        edges = tuple(tuple(edge) if isinstance(edge, list | tuple) else (edge,) for edge in told.get("edges", ()))
+        return cls(told["label"], tuple(told["classes"]), causes, cues, told.get("direction", DIRECTIONS[0]), edges)
+
+    def save(self, path: "str | Path") -> Path:
+        """To a TOML file, which `Spec.load` reads; of a classifier it has the name alone."""
+        with writing_file(path) as work:
+            work.write_text(self.to_toml(), "utf-8")
+        return Path(path)
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """What a file has of it."""
+        told: dict[str, Any] = {"label": self.label, "classes": list(self.classes), "direction": self.direction}
+        if self.edges:
+            told["edges"] = [list(edge) for edge in self.edges]
+        for role, variables in (("cause", self.causes), ("cue", self.cues)):
+            told[role] = [
+                {"name": one.name} | one.finder.stored | ({"labels": dict(one.labels)} if one.labels else {})
+                for one in variables
+            ]
+        return told
+
+    def to_toml(self) -> str:
+        told = self.stored
+        lines = [f"{name} = {_toml(value)}" for name, value in told.items() if name not in ("cause", "cue")]
+        for role in ("cause", "cue"):
+            for variable in told[role]:
+                lines += ["", f"[[{role}]]", *(f"{name} = {_toml(value)}" for name, value in variable.items())]
+        return "\n".join(lines) + "\n"
+
+
+def _variable(told: Mapping[str, Any], where: str) -> Variable:
+    if not isinstance(told, Mapping):
+        raise SpecError(f"{where} is {told!r}: give a table with a name and a way to find it")
+    forms = {
+        "words": ("lexicon", "aligned", "plurals"),
+        "patterns": (),
+        "column": ("values",),
+        "classifier": ("values",),
+    }
+    given = [form for form in forms if form in told]
+    if len(given) != 1:
+        raise SpecError(
+            f"{where} ({told.get('name')!r}) has to be found in one way: give words, patterns, or a column or a "
+            "classifier with its values"
+        )
+    form = given[0]
+    _require_keys(told, ("name", form), ("labels", *forms[form]), where)
+    for part in ("words", "patterns", "labels"):
+        if not isinstance(told.get(part, {}), Mapping):
+            raise SpecError(f"{where} has {part} = {told[part]!r}: give a table with an entry a value")
+    match form:
+        case "words":
+            how = {name: bool(told[name]) for name in ("aligned", "plurals") if name in told}
+            finder = Lexicon(told.get("lexicon", told["name"]), told["words"], **how)
+        case "patterns":
+            finder = Pattern(told["patterns"])
+        case _:
+            _require_keys(told, ("values",), tuple(told), where)
+            finder = {"column": Column, "classifier": Classifier}[form](told[form], told["values"])
+    return Variable(told["name"], finder, told.get("labels"))
+
+
+def _require_keys(told: Mapping[str, Any], needed: tuple[str, ...], more: tuple[str, ...], where: str) -> None:
+    for name in needed:
+        if name not in told:
+            raise SpecError(f"{where} has no {name!r}: it needs {', '.join(needed)} and may have {', '.join(more)}")
+    for name in told:
+        if name not in (*needed, *more):
+            raise SpecError(f"{where} has {name!r}, which is unknown: it may have {', '.join((*needed, *more))}")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{_toml(name)} = {_toml(one)}" for name, one in value.items())
+        return f"{{ {inside} }}"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # which TOML wants escaped
