@@ -12,19 +12,20 @@ import icp
 ROOT = Path(icp.__file__).parent
 ORDER = """
     errors units families files tokenizing quiet numerals statistics control_variate certificate alignment batch
-    weights interventions sites live hooks properties probes pairs data.schema data.reader data.labelled
-    data.sentiment data.sst2 data.imdb data.bias_bios data.civil_comments data.fever data.questions data.triviaqa
-    data.nq_open data.squad data.crows_pairs data.stereoset data.cad_imdb data.counterfact data divergence model
-    embedded loading effects sweep sweep.memory sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store
-    sweep.provenance sweep.results sweep.precision sweep.misses sweep.pool sweep.search sweep.late sweep.crew
-    sweep.ray sweep.arguments sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint
-    sweep.co_ablation sweep.topk sweep.measure scores audit selection erasure rows step sensitivity rerank apart
-    invariance presets adapters losses runs callbacks mixin trainer finetune baselines.paired baselines.balance
-    baselines.mmd baselines.adversarial baselines.twice baselines.last_layer baselines.influence baselines
-    frontier nested_sets prune predictions resampling metrics judged evaluation seeds evaluate capt.abstraction
-    capt.estimator capt changed efficiency sentences bias generation qa reading drivers plots.style plots.units
-    plots.evidence plots.calibration plots page sections.text sections.answers sections.evidence sections.limits
-    sections.places sections.units sections report steps demo demo.sentences demo.run cli_measure cli_train cli
+    weights interventions sites live hooks properties probes pairs data.schema data.reader data.labelled data.sentiment
+    data.sst2 data.imdb data.bias_bios data.civil_comments data.fever data.questions data.triviaqa data.nq_open
+    data.squad data.crows_pairs data.stereoset data.cad_imdb data.counterfact data.problems data.syllogisms
+    data.ontologies data.prontoqa data.corr2cause data divergence model embedded loading effects sweep sweep.memory
+    sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store sweep.provenance sweep.results sweep.precision
+    sweep.misses sweep.pool sweep.search sweep.late sweep.crew sweep.ray sweep.arguments sweep.exact sweep.gradients
+    sweep.changes sweep.linear sweep.candidates sweep.joint sweep.co_ablation sweep.topk sweep.measure scores audit
+    selection erasure rows step sensitivity rerank apart invariance presets adapters losses runs callbacks mixin
+    trainer finetune baselines.paired baselines.balance baselines.mmd baselines.adversarial baselines.twice
+    baselines.last_layer baselines.influence baselines frontier nested_sets prune predictions resampling metrics judged
+    evaluation seeds evaluate capt.abstraction capt.estimator capt changed efficiency sentences bias generation qa
+    reading drivers plots.style plots.units plots.evidence plots.calibration plots page sections.text sections.answers
+    sections.evidence sections.limits sections.places sections.units sections report steps demo demo.sentences demo.run
+    cli_measure cli_train cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 
