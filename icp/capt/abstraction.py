@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from icp.errors import DataError
 
 PLACEHOLDER = re.compile(r"\{symbol_(\d+)\}")
+ARTICLE = re.compile(r"\b([Aa])n?(?= $)")
+VOWEL_LETTER = re.compile("[AEFHILMNORSX]")
+VOWEL_SOUND = re.compile(r"(?!uni[^mn]|one|eu|us[eu])[aeiou]|8|1[18]\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, order=True)
@@ -67,10 +70,25 @@ class Abstraction:
         return self.filled([f"{{symbol_{slot + 1}}}" for slot in range(self.slots)])
 
     def filled(self, symbols: Sequence[str]) -> str:
-        """The prompt with a symbol in the place of each variable's mentions."""
+        """The prompt with a symbol in the place of each variable's mentions, one a slot."""
+        words = (symbols[mention.slot] for mention in self.mentions)
+        return self.worded([f"not {one}" if m.holds is False else one for m, one in zip(self.mentions, words)])
+
+    def worded(self, words: Sequence[str]) -> str:
+        """The prompt with other words, one a mention; `a` or `an` before a mention agrees with what now follows."""
         parts, at = [], 0
-        for mention in self.mentions:
-            symbol = symbols[mention.slot]
-            parts += (self.prompt[at : mention.start], f"not {symbol}" if mention.holds is False else symbol)
+        for mention, word in zip(self.mentions, words, strict=True):
+            before = self.prompt[at : mention.start]
+            parts += (before if word == self.surface(mention) else agreeing(before, word), word)
             at = mention.stop
         return "".join((*parts, self.prompt[at:]))
+
+
+def agreeing(before: str, word: str) -> str:
+    """A text that ends in an indefinite article with the one that `word` takes; other texts as they are.
+
+    A word of capitals is read letter by letter.
+    """
+    vowel = VOWEL_LETTER if word.isupper() else VOWEL_SOUND
+    article = "an" if vowel.match(word) else "a"
+    return ARTICLE.sub(lambda found: article.capitalize() if found[1] == "A" else article, before)
