@@ -28,23 +28,24 @@ class Mention:
 
 @dataclass(frozen=True)
 class Abstraction:
-    """A prompt and its mentions, in order and apart. Slots are counted from 0 in the order of their first mention.
+    """A prompt and its mentions, in order and apart. `of` counts slots from 0 in the order of their first mention.
 
-    Raises `DataError` where mentions overlap, lie outside of the prompt, or slots are numbered otherwise.
+    A text that goes with a prompt, such as its reasoning, keeps the slots of the prompt, in whatever order.
+
+    Raises `DataError` where mentions overlap or lie outside of the prompt.
     """
 
     prompt: str
     mentions: tuple[Mention, ...]
 
     def __post_init__(self):
-        at, seen = 0, 0
+        at = 0
         for mention in self.mentions:
             if not at <= mention.start < mention.stop <= len(self.prompt):
                 told = self.prompt[mention.start : mention.stop]
                 raise DataError(f"the event {told!r} of {self.prompt[:60]!r} overlaps another or lies outside of it")
-            if mention.slot > seen:
-                raise DataError(f"slot {mention.slot} of {self.prompt[:60]!r} comes before slot {seen}: count from 0")
-            seen = max(seen, mention.slot + 1)
+            if mention.slot < 0:
+                raise DataError(f"slot {mention.slot} of {self.prompt[:60]!r} is below 0: count from 0")
             at = mention.stop
 
     @classmethod

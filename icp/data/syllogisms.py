@@ -78,7 +78,7 @@ def singular(words: str) -> str:
         last = last[:-3] + "y"
     elif last.endswith(("uses", "sses", "xes", "ches", "shes")):
         last = last[:-2]
-    elif last.endswith("s") and not last.endswith(("ss", "us", "is")):
+    elif len(last) > 3 and last.endswith("s") and not last.endswith(("ss", "us", "is")):
         last = last[:-1]
     return f"{front} {last}".strip()
 
