@@ -119,7 +119,7 @@ def test_an_answer_that_is_no_answer():
 @pytest.mark.parametrize(
     ("one", "many"),
     [("painted lady", "painted ladies"), ("impus", "impuses"), ("butterfly", "butterflies"), ("fox", "foxes"),
-     ("number", "numbers"), ("day", "days")],
+     ("number", "numbers"), ("day", "days"), ("sheep", "sheep"), ("child", "children")],
 )  # fmt: skip
 def test_plurals(one, many):
     assert plural(one) == many and singular(many) == one

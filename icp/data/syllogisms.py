@@ -15,7 +15,11 @@ SAYS = re.compile(
 NO_SUBJECT = {
     "there", "it", "this", "that", "these", "those", "he", "she", "they", "we", "you", "i", "what", "who", "how",
 }  # fmt: skip
-IRREGULAR = {"people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "geese": "goose"}
+IRREGULAR = {
+    "children": "child", "deer": "deer", "fish": "fish", "geese": "goose", "men": "man", "mice": "mouse",
+    "people": "person", "sheep": "sheep", "women": "woman",
+}  # fmt: skip
+PLURAL = {one: many for many, one in IRREGULAR.items()}
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,9 @@ def singular(words: str) -> str:
 
 
 def plural(words: str) -> str:
-    """The plural that English forms by rule."""
+    """The plural that English forms by rule, and a few that it does not."""
+    if words in PLURAL:
+        return PLURAL[words]
     if re.search(r"[^aeiou]y$", words):
         return words[:-1] + "ies"
     return words + ("es" if words.endswith(("s", "x", "ch", "sh")) else "s")
