@@ -23,7 +23,7 @@ ORDER = """
     trainer finetune baselines.paired baselines.balance baselines.mmd baselines.adversarial baselines.twice
     baselines.last_layer baselines.influence baselines frontier nested_sets prune predictions resampling metrics judged
     evaluation seeds evaluate capt.abstraction capt.estimator capt.abstracted capt.inverse capt.validate capt.symbols
-    capt.renaming capt.syllogism_rules capt.quality capt.corruption capt.cache capt.worlds capt.splits
+    capt.renaming capt.syllogism_rules capt.quality capt.corruption capt.cache capt.rewritten capt.worlds capt.splits
     capt.training_rows capt changed efficiency sentences bias generation qa reading drivers plots.style plots.units
     plots.evidence plots.calibration plots page sections.text sections.answers sections.evidence sections.limits
     sections.places sections.units sections report steps demo demo.sentences demo.run cli_measure cli_train cli
