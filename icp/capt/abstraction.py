@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from icp.errors import DataError
 
 PLACEHOLDER = re.compile(r"\{symbol_(\d+)\}")
+ARTICLE = re.compile(r"\b([Aa])n?(?= $)")
+VOWEL_LETTER = re.compile("[AEFHILMNORSX]")
+VOWEL_SOUND = re.compile(r"(?!uni[^mn]|one|eu|us[eu])[aeiou]|8|1[18]\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, order=True)
@@ -25,23 +28,24 @@ class Mention:
 
 @dataclass(frozen=True)
 class Abstraction:
-    """A prompt and its mentions, in order and apart. Slots are counted from 0 in the order of their first mention.
+    """A prompt and its mentions, in order and apart. `of` counts slots from 0 in the order of their first mention.
 
-    Raises `DataError` where mentions overlap, lie outside of the prompt, or slots are numbered otherwise.
+    A text that goes with a prompt, such as its reasoning, keeps the slots of the prompt, in whatever order.
+
+    Raises `DataError` where mentions overlap or lie outside of the prompt.
     """
 
     prompt: str
     mentions: tuple[Mention, ...]
 
     def __post_init__(self):
-        at, seen = 0, 0
+        at = 0
         for mention in self.mentions:
             if not at <= mention.start < mention.stop <= len(self.prompt):
                 told = self.prompt[mention.start : mention.stop]
                 raise DataError(f"the event {told!r} of {self.prompt[:60]!r} overlaps another or lies outside of it")
-            if mention.slot > seen:
-                raise DataError(f"slot {mention.slot} of {self.prompt[:60]!r} comes before slot {seen}: count from 0")
-            seen = max(seen, mention.slot + 1)
+            if mention.slot < 0:
+                raise DataError(f"slot {mention.slot} of {self.prompt[:60]!r} is below 0: count from 0")
             at = mention.stop
 
     @classmethod
@@ -67,10 +71,25 @@ class Abstraction:
         return self.filled([f"{{symbol_{slot + 1}}}" for slot in range(self.slots)])
 
     def filled(self, symbols: Sequence[str]) -> str:
-        """The prompt with a symbol in the place of each variable's mentions."""
+        """The prompt with a symbol in the place of each variable's mentions, one a slot."""
+        words = (symbols[mention.slot] for mention in self.mentions)
+        return self.worded([f"not {one}" if m.holds is False else one for m, one in zip(self.mentions, words)])
+
+    def worded(self, words: Sequence[str]) -> str:
+        """The prompt with other words, one a mention; `a` or `an` before a mention agrees with what now follows."""
         parts, at = [], 0
-        for mention in self.mentions:
-            symbol = symbols[mention.slot]
-            parts += (self.prompt[at : mention.start], f"not {symbol}" if mention.holds is False else symbol)
+        for mention, word in zip(self.mentions, words, strict=True):
+            before = self.prompt[at : mention.start]
+            parts += (before if word == self.surface(mention) else agreeing(before, word), word)
             at = mention.stop
         return "".join((*parts, self.prompt[at:]))
+
+
+def agreeing(before: str, word: str) -> str:
+    """A text that ends in an indefinite article with the one that `word` takes; other texts as they are.
+
+    A word of capitals is read letter by letter.
+    """
+    vowel = VOWEL_LETTER if word.isupper() else VOWEL_SOUND
+    article = "an" if vowel.match(word) else "a"
+    return ARTICLE.sub(lambda found: article.capitalize() if found[1] == "A" else article, before)
