@@ -14,8 +14,8 @@ ORDER = """
     errors units families files tokenizing quiet numerals statistics control_variate certificate alignment batch
     weights interventions sites live hooks properties probes pairs data.schema data.reader data.labelled
     data.sentiment data.sst2 data.imdb data.bias_bios data.civil_comments data.fever data.questions data.triviaqa
-    data.nq_open data.squad data.crows_pairs data.stereoset data.cad_imdb data.counterfact data divergence model
-    embedded loading effects sweep sweep.memory sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store
+    data.nq_open data.squad data.crows_pairs data.stereoset data.cad_imdb data.counterfact data.cladder data divergence
+    model embedded loading effects sweep sweep.memory sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store
     sweep.provenance sweep.results sweep.precision sweep.misses sweep.pool sweep.search sweep.late sweep.crew
     sweep.ray sweep.arguments sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint
     sweep.co_ablation sweep.topk sweep.measure scores audit selection erasure rows step sensitivity rerank apart
