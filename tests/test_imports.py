@@ -22,9 +22,11 @@ ORDER = """
     invariance presets adapters losses runs callbacks mixin trainer finetune baselines.paired baselines.balance
     baselines.mmd baselines.adversarial baselines.twice baselines.last_layer baselines.influence baselines
     frontier nested_sets prune predictions resampling metrics judged evaluation seeds evaluate capt.abstraction
-    capt.estimator capt changed efficiency sentences bias generation qa reading drivers plots.style plots.units
-    plots.evidence plots.calibration plots page sections.text sections.answers sections.evidence sections.limits
-    sections.places sections.units sections report steps demo demo.sentences demo.run cli_measure cli_train cli
+    capt.estimator capt.lexicon capt.cladder_grammar capt.cladder_groups capt.cladder_rules capt.cladder_gold
+    capt.quality capt.leakage capt changed efficiency sentences bias generation qa reading drivers plots.style
+    plots.units plots.evidence plots.calibration plots page sections.text sections.answers sections.evidence
+    sections.limits sections.places sections.units sections report steps demo demo.sentences demo.run cli_measure
+    cli_train cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 
