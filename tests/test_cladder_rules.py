@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,17 @@ PROMPTS = {
         "We look at this correlation case by case according to C. To understand how A affects B, is it more correct to "
         "use the Method 1 than Method 2?",
     ),
+    "two conditions of one outcome, one after the other": (
+        FORK + "For no garlic, the probability of smell is 1%. For garlic, the probability of smell is 2%. For dry "
+        "days, the probability of smell is 3%. For days of rain, the probability of smell is 4%. Is smell more likely than"
+        " no smell overall?",
+        ABSTRACT_FORK + "For not A, the probability of B is 1%. For A, the probability of B is 2%. For not C, the "
+        "probability of B is 3%. For C, the probability of B is 4%. Is B more likely than not B overall?",
+    ),
+    "a condition without its opposite": (
+        FORK + "For days of rain, the probability of smell is 4%. Is smell more likely than no smell overall?",
+        ABSTRACT_FORK + "For C, the probability of B is 4%. Is B more likely than not B overall?",
+    ),
     "the words of nobody": (
         "Zorb has a direct effect on quint. For those who are not zorb, the probability of quint is 7%. For those who "
         "are zorb, the probability of quint is 8%. Does zorb positively affect quint through quint?",
@@ -129,6 +141,15 @@ def test_a_prompt_becomes_its_structure(name):
 def test_what_cannot_be_read_is_refused_with_its_reason(prompt, reason, told):
     found = CladderRules().estimate(prompt)
     assert isinstance(found, Failure) and found.reason == reason and told in found.told
+
+
+def test_a_graph_too_large_for_words_that_say_nothing_is_refused():
+    names = [f"z{letter}rb" for letter in "abcdefghijklmn"]
+    prompt = " ".join(f"{one} has a direct effect on {other}." for one, other in pairwise(names))
+    for letter in "abcdefghijkl":
+        prompt += f" For v{letter}st, the probability of something is 7%."
+    found = CladderRules().estimate(prompt + " Is something more likely than nothing overall?")
+    assert isinstance(found, Failure) and found.reason == "undecided"
 
 
 def test_spaces_and_lines_between_the_sentences_stay():

@@ -4,6 +4,10 @@ The worked solution writes each clause as a formula in the clauses' order (`P(Y=
 phrase's variable and state are read off its place, and the figures say whether the right formula was found. The names
 and states of the table of models stand verbatim elsewhere, and must agree. Nothing is guessed: a row on which these are
 silent or at odds has no gold, and the reason is counted.
+
+Where the generator's own sentence says the opposite of its formula, gold follows the formula, as the answer does:
+"CEOs who fire employees" stands for both states of one variable, and an action undone may be told in the words of the
+action done ("For vaccinated individuals, ... if the person had been vaccinated").
 """
 
 import re

@@ -140,13 +140,13 @@ class Groups:
 
 
 def blocks(found: list[Clause]) -> list[list[Clause]]:
-    """Conditional clauses in a row with one outcome and equally many conditions."""
+    """Conditional clauses in a row with one outcome and equally many conditions: two for one, four for two."""
     rows: list[list[Clause]] = []
     before = None
     for clause in found:
         if clause.kind == "conditional":
             key = (clause.of("event")[0].text, len(clause.of("given")))
-            if before != key:
+            if before != key or len(rows[-1]) == 2 ** key[1]:
                 rows.append([])
             rows[-1].append(clause)
             before = key

@@ -25,6 +25,9 @@ from icp.capt.lexicon import ENGLISH, Lexicon, denies, likeness, opposed
 MARGIN = 1e-6
 """Two assignments whose likeness differs by less are equally good, and the prompt is refused."""
 
+STEPS = 20_000
+"""Partial assignments after which the search ends undecided. CLadder's own prompts take far fewer."""
+
 UNLIKELY = 0.3
 """What it costs in likeness that an outcome is not downstream of its condition (two causes of one effect are compared
 so too), or that a probability is given of what is said to be unobserved."""
@@ -74,17 +77,21 @@ def _assigned(graph: Graph, groups: Groups, lexicon: Lexicon) -> Assignment | st
         group: [sum(likeness(text, name, lexicon) for text in texts) / len(texts) for name in graph.names]
         for group, texts in groups.texts.items()
     }
+    above = [graph.above(variable) for variable in range(len(graph.names))]
     order = sorted(alike, key=lambda group: -max(alike[group]))
     best: list[tuple[float, Assignment]] = []
 
+    steps = 0
+
     def search(at: int, assigned: Assignment, likely: float):
-        nonlocal best
-        if len(best) == 2 and likely + sum(max(alike[group]) for group in order[at:]) < best[1][0]:
+        nonlocal best, steps
+        steps += 1
+        net = likely - _cost(above, graph, groups, assigned)
+        if steps > STEPS or (len(best) == 2 and net + sum(max(alike[group]) for group in order[at:]) <= best[1][0]):
             return
         if at == len(order):
             if _weighted(groups, assigned):
-                found = (likely - _cost(graph, groups, assigned), dict(assigned))
-                best = sorted([*best, found], key=lambda one: -one[0])[:2]
+                best = sorted([*best, (net, dict(assigned))], key=lambda one: -one[0])[:2]
             return
         group = order[at]
         for variable in sorted(range(len(graph.names)), key=lambda one: -alike[group][one]):
@@ -94,6 +101,8 @@ def _assigned(graph: Graph, groups: Groups, lexicon: Lexicon) -> Assignment | st
             del assigned[group]
 
     search(0, {}, 0.0)
+    if steps > STEPS:
+        return "undecided"
     if not best:
         return "no assignment"
     if len(best) > 1 and best[0][0] - best[1][0] < MARGIN:
@@ -106,9 +115,11 @@ def _weighted(groups: Groups, assigned: Assignment) -> bool:
     return {assigned[group] for group in groups.weighted} <= {assigned[group] for group in groups.weights}
 
 
-def _cost(graph: Graph, groups: Groups, assigned: Assignment) -> float:
-    upstream = sum(assigned[one] not in graph.above(assigned[other]) for one, other in groups.after)
-    return UNLIKELY * (upstream + sum(assigned[group] in graph.hidden for group in groups.measured))
+def _cost(above: list[set[int]], graph: Graph, groups: Groups, assigned: Assignment) -> float:
+    """What is unlikely about the groups that have a variable so far."""
+    pairs = [(assigned[one], assigned[other]) for one, other in groups.after if one in assigned and other in assigned]
+    hidden = sum(assigned[group] in graph.hidden for group in groups.measured if group in assigned)
+    return UNLIKELY * (sum(one not in above[other] for one, other in pairs) + hidden)
 
 
 def _consistent(graph: Graph, groups: Groups, assigned: Assignment) -> bool:
@@ -163,8 +174,13 @@ def _polarity(found: list[Clause], groups: Groups, assigned: Assignment, lexicon
 
 
 def _of_rows(found: list[Clause], holds: dict[int, bool]):
-    """Conditions count up: of two clauses in a row the first is where it does not hold, of four 00, 01, 10, 11."""
+    """Conditions count up: of two clauses in a row the first is where it does not hold, of four 00, 01, 10, 11.
+
+    A row that is not whole says nothing.
+    """
     for row in blocks(found):
+        if len(row) != 2 ** len(row[0].of("given")):
+            continue
         for index, clause in enumerate(row):
             given = clause.of("given")
             for place, phrase in enumerate(given):
