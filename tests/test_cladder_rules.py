@@ -95,8 +95,8 @@ PROMPTS = {
     ),
     "two conditions of one outcome, one after the other": (
         FORK + "For no garlic, the probability of smell is 1%. For garlic, the probability of smell is 2%. For dry "
-        "days, the probability of smell is 3%. For days of rain, the probability of smell is 4%. Is smell more likely than"
-        " no smell overall?",
+        "days, the probability of smell is 3%. For days of rain, the probability of smell is 4%. Is smell more likely "
+        "than no smell overall?",
         ABSTRACT_FORK + "For not A, the probability of B is 1%. For A, the probability of B is 2%. For not C, the "
         "probability of B is 3%. For C, the probability of B is 4%. Is B more likely than not B overall?",
     ),
