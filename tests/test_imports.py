@@ -15,18 +15,16 @@ ORDER = """
     weights interventions sites live hooks properties probes pairs data.schema data.reader data.labelled
     data.sentiment data.sst2 data.imdb data.bias_bios data.civil_comments data.fever data.questions data.triviaqa
     data.nq_open data.squad data.crows_pairs data.stereoset data.text_pairs data.cad_imdb data.imdb_contrast
-    data.wiki_toxicity_fuzzed data.winobias data.winogender data.counterfact data.problems data.syllogisms
-    data.ontologies data.prontoqa data.corr2cause data divergence model embedded loading effects sweep
-    sweep.memory sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store sweep.provenance sweep.results
-    sweep.precision sweep.misses sweep.pool sweep.search sweep.late sweep.crew sweep.ray sweep.arguments
-    sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint sweep.co_ablation
-    sweep.topk sweep.measure scores audit selection erasure rows step sensitivity rerank apart invariance presets
-    adapters losses held_out watch runs callbacks mixin trainer finetune baselines.paired baselines.flipping
-    baselines.balance baselines.mmd baselines.adversarial baselines.twice baselines.last_layer baselines.influence
-    baselines frontier nested_sets prune predictions resampling faithfulness metrics judged evaluation seeds
-    evaluate choose_weight carriers capt.abstraction capt.estimator capt.abstracted capt.inverse capt.validate
-    capt.symbols capt.renaming capt.syllogism_rules capt.quality capt.corruption capt.cache capt.rewritten
-    capt.worlds capt.splits capt.training_rows capt changed efficiency sentences bias generation qa reading
+    data.wiki_toxicity_fuzzed data.winobias data.winogender data.counterfact data.problems data.cladder
+    data.syllogisms data.ontologies data.prontoqa data.corr2cause data divergence model embedded loading effects
+    sweep sweep.memory sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store sweep.provenance
+    sweep.results sweep.precision sweep.misses sweep.pool sweep.search sweep.late sweep.crew sweep.ray
+    sweep.arguments sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint
+    sweep.co_ablation sweep.topk sweep.measure scores audit selection erasure rows step sensitivity rerank apart
+    invariance presets adapters losses held_out watch runs callbacks mixin trainer finetune baselines.paired
+    baselines.flipping baselines.balance baselines.mmd baselines.adversarial baselines.twice baselines.last_layer
+    baselines.influence baselines frontier nested_sets prune predictions resampling faithfulness metrics judged
+    evaluation seeds evaluate choose_weight carriers changed efficiency sentences bias generation qa reading
     drivers counterfactual.rows counterfactual.words counterfactual.finders counterfactual.lexicon
     counterfactual.spec counterfactual.difference counterfactual.editors counterfactual.validator
     counterfactual.made counterfactual.make counterfactual.equations counterfactual.worlds counterfactual.domains
@@ -37,7 +35,10 @@ ORDER = """
     counterfactual.validators.fluency counterfactual.validators counterfactual.corruptions plots.style plots.units
     plots.evidence plots.calibration plots.graph plots page sections.text sections.answers sections.evidence
     sections.limits sections.places sections.units sections report counterfactual.graph counterfactual.show
-    counterfactual steps demo demo.sentences demo.reviews demo.run cli_measure cli_train cli
+    counterfactual capt.abstraction capt.estimator capt.lexicon capt.cladder_grammar capt.cladder_groups
+    capt.cladder_rules capt.cladder_gold capt.abstracted capt.inverse capt.validate capt.symbols capt.renaming
+    capt.syllogism_rules capt.quality capt.leakage capt.corruption capt.cache capt.rewritten capt.worlds
+    capt.splits capt.training_rows capt steps demo demo.sentences demo.reviews demo.run cli_measure cli_train cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 
