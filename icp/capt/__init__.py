@@ -4,6 +4,7 @@ from icp.capt.abstracted import Abstracted, abstract, carried
 from icp.capt.abstraction import Abstraction, Mention
 from icp.capt.cache import Cached
 from icp.capt.cladder_gold import Words, cladder_gold
+from icp.capt.cladder_grammar import FRAME
 from icp.capt.cladder_rules import CladderRules
 from icp.capt.corruption import Corrupted
 from icp.capt.estimator import Estimator, Failure
@@ -21,7 +22,7 @@ from icp.capt.validate import Abstractions, Validator, abstract_all
 from icp.capt.worlds import Ontology, anti_sense, non_sense, retold, with_more_symbols
 
 __all__ = [
-    "Abstracted", "Abstraction", "Abstractions", "Cached", "CladderRules", "ClosedVocabulary", "Corrupted",
+    "FRAME", "Abstracted", "Abstraction", "Abstractions", "Cached", "CladderRules", "ClosedVocabulary", "Corrupted",
     "Estimator", "Failure", "Fixed", "Leakage", "Lexicon", "Mention", "Names", "Null", "Ontology", "Order", "Quality",
     "Random", "Redrawn", "Renaming", "Score", "SyllogismRules", "Validator", "Words", "abstract", "abstract_all",
     "answer_probe", "anti_sense", "by_symbols", "carried", "cladder_gold", "copies", "leakage", "named", "names_of",

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 INTRODUCTION = re.compile(r"Imagine[^:]*:\s*")
+FRAME = frozenset(["conditions", "factors", "relationships", "unobserved"])
+"""Words of the opening and of a clause that stories say too: for `Validator(FRAME)`, which lets them stand."""
 SENTENCE = re.compile(r"\S.*?[.?](?=\s|$)", re.DOTALL)
 ALTERNATIVE = re.compile(r"\s+or\s+(?!(?:higher|lower|more|less)\b)")
 LINK = re.compile(r"\s+and\s+")

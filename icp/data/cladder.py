@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from icp.data.problems import Problem
 from icp.data.reader import read
 from icp.data.schema import Choice, Form, Maybe, Schema, checked
 from icp.errors import DataError
 
+ANSWERS = ("Yes", "No")
 ANSWER = Choice({"yes": True, "no": False})
 SPLITS = Choice(
     {"easy": "easy", "hard": "hard", "commonsense": "commonsense", "anticommonsense": "anti", "nonsense": "nonsense"}
@@ -43,6 +45,16 @@ class CausalQuestion:
     formal: str
     reasoning: str | None = None
     mapping: Mapping[str, str] | None = None
+
+    @property
+    def problem(self) -> Problem:
+        """To be answered Yes or No; the skeleton is the graph, the type of query and the quantity asked for.
+
+        Figures and polarities differ within a skeleton too, so that a split by it holds out whole kinds of question.
+        """
+        skeleton = f"{self.graph}: {self.query_type}: {self.formal}"
+        answer = ANSWERS[not self.answer]
+        return Problem(self.prompt, answer, ANSWERS, self.reasoning, self.split, self.story, skeleton)
 
 
 META = {"story_id": str, "graph_id": str, "query_type": str, "rung": int, "formal_form": str}
