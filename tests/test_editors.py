@@ -8,8 +8,6 @@ from typing import ClassVar
 
 import pytest
 from helpers import BY_NAME
-from hypothesis import given
-from hypothesis import strategies as st
 
 from icp.counterfactual import (
     Endpoint,
@@ -24,7 +22,6 @@ from icp.counterfactual import (
     lexicons,
     make_pairs,
 )  # fmt: skip
-from icp.counterfactual.differences import differing
 from icp.counterfactual.written import trimmed
 from icp.errors import DataError, EndpointError, SpecError
 
@@ -36,37 +33,6 @@ SHOT = Shot("The nurse ran", "nurse", "trade", "carpenter")
 
 def pairs(edit, rows=(ROW,), spec=SPEC, **how):
     return make_pairs(rows, edit=edit, spec=spec, progress=False, **how)
-
-
-@pytest.mark.parametrize(
-    "text, other, spans, new",
-    [
-        ("a good film", "a bad film", ["good"], ["bad"]),
-        ("a film", "a very good film", [""], ["very good "]),
-        ("a very good film", "a film", ["very good "], [""]),
-        ("not so good, no", "rather bad, yes", ["not so good", "no"], ["rather bad", "yes"]),
-        ("same", "same", [], []),
-        ("x", "y", ["x"], ["y"]),
-        ("it ends", "it ends badly", [""], [" badly"]),
-    ],
-)
-def test_differing_words_are_marked_in_both_texts(text, other, spans, new):
-    one, two = differing(text, other)
-    assert ([text[slice(*span)] for span in one], [other[slice(*span)] for span in two]) == (spans, new)
-
-
-TEXTS = st.lists(st.sampled_from(["a", "good", " ", "film", ", ", "bad"]), max_size=8).map("".join)
-
-
-@given(TEXTS, TEXTS)
-def test_outside_the_marks_two_texts_are_the_same(text, other):
-    one, two = differing(text, other)
-    assert len(one) == len(two)
-    at = place = 0
-    for (start, stop), (begin, end) in zip(one, two):
-        assert text[at:start] == other[place:begin]
-        at, place = stop, end
-    assert text[at:] == other[place:] and (text == other) == (not one)
 
 
 def test_a_function_of_the_text_makes_pairs():

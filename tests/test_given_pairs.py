@@ -46,6 +46,7 @@ def edits(text, counterpart):
         ("a film", "a very good film", [("", "very good ")]),
         ("a very good film", "a film", [("very good ", "")]),
         ("don't go", "do go", [("don't", "do")]),
+        ("the king's son", "the queen's son", [("king", "queen")]),
         ("bad, bad film!", "good, bad film.", [("bad", "good"), ("!", ".")]),
         ("It was dull. I left", "It was fun. I stayed", [("dull", "fun"), ("left", "stayed")]),
         ("one  two", "one two", [(" ", "")]),

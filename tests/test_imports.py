@@ -28,7 +28,7 @@ ORDER = """
     counterfactual.spec counterfactual.difference counterfactual.editors counterfactual.validator
     counterfactual.made counterfactual.make counterfactual.equations counterfactual.worlds counterfactual.domains
     counterfactual.association counterfactual.effects counterfactual.pronouns counterfactual.swap
-    counterfactual.lexicons counterfactual.differences counterfactual.function counterfactual.written
+    counterfactual.lexicons counterfactual.function counterfactual.written
     counterfactual.language_model counterfactual.endpoint counterfactual.proposal counterfactual.template
     counterfactual.given counterfactual.validators.worded counterfactual.validators.classified
     counterfactual.validators.fluency counterfactual.validators counterfactual.corruptions plots.style plots.units
