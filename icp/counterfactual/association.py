@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from icp.counterfactual.rows import rows_of
+from icp.counterfactual.rows import records_of, row_of
 from icp.counterfactual.spec import Spec
 from icp.errors import DataError, SpecError
 from icp.statistics import share_interval
@@ -23,12 +23,13 @@ def association(
     of the variable is left out. `by` is a column: the same is told within each of its values too, where
     both values of the variable occur.
 
-    Raises `DataError` where all rows say the same value or none, or one has no such column.
+    Raises `DataError` where all rows say the same value or none, or one has no text, no label or no such column.
     """
     if not 0 <= answer < len(spec.classes):
         raise SpecError(f"answer={answer} is none of the classes {', '.join(spec.classes)}: give the index of one")
     finder, groups = spec.variable(variable).finder, defaultdict(Counter)
-    for number, row in enumerate(rows_of(data)):
+    for number, record in enumerate(records_of(data)):
+        row = row_of(record, number)
         if by is not None and by not in row.columns:
             raise DataError(
                 f"row {number} ({row.text!r}) has no {by!r}: it has {', '.join(row.columns) or 'no columns'}"

@@ -25,9 +25,6 @@ class Function(Editor):
     def variables(self) -> tuple[str, ...]:
         return (self.variable,)
 
-    def begin(self, spec: Spec) -> None:
-        spec.variable(self.variable)
-
     def edits(self, row: Row, spec: Spec) -> Iterator[Edit | Rejection]:
         made = self.function(row.text)
         for text in (made,) if isinstance(made, str) else made or ():

@@ -35,21 +35,26 @@ class Given(Editor):
     def variables(self) -> tuple[str, ...]:
         return (self.variable,)
 
-    def begin(self, spec: Spec) -> None:
-        spec.variable(self.variable)
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (COUNTERPART, LABEL, NEW_VALUE)
 
     def edits(self, row: Row, spec: Spec) -> Iterator[Edit | Rejection]:
         text, label = row.columns.get(COUNTERPART), row.columns.get(LABEL)
         if not isinstance(text, str) or not text.strip():
             yield Rejection("no counterpart", f"the row has the {COUNTERPART} {text!r}: give one in that column")
             return
+        if label is not None:
+            if label not in range(len(spec.classes)):
+                told = f"the counterpart {text!r} has the label {label!r}: the spec has {len(spec.classes)} classes"
+                yield Rejection("contradicts the spec", told)
+                return
+            label = int(label)
         spans, new_spans = edited_spans(row.text, text)
         before, after = row.columns.get(VALUE), row.columns.get(NEW_VALUE)
         if before is None or after is None:
             before, after = _words(row.text, spans), _words(text, new_spans)
             if any(cause.name == self.variable for cause in spec.causes) and label is not None:
-                if not 0 <= label < len(spec.classes) or row.label >= len(spec.classes):
-                    raise SpecError(f"{text!r} has the label {label}: the spec has {len(spec.classes)} classes")
                 before, after = spec.classes[row.label], spec.classes[label]
         yield Edit(text, self.variable, str(before), str(after), spans, new_spans, label)
 

@@ -77,7 +77,6 @@ class Written(Editor):
         said = [row.text[slice(*place)] for place in places]
         words = {plain(one): one for one in said}
         answers = {word: self.write(self.prompt(row.text, one, value)) for word, one in words.items()}
-        proposed: set[str] = set()
         for sample in range(min(map(len, answers.values()))):
             chosen = {word: trimmed(given[sample], self.most_words) for word, given in answers.items()}
             if not all(chosen.values()):
@@ -85,9 +84,6 @@ class Written(Editor):
                 continue
             changes = [with_its_article(row.text, at, old, chosen[plain(old)]) for at, old in zip(places, said)]
             text, spans, new_spans = replaced(row.text, changes)
-            if text in proposed:
-                continue
-            proposed.add(text)
             now = {one.value for one in spec.variable(self.variable).finder.find(Row(text, row.label, row.columns))}
             if now != {value}:
                 told = f"{text!r} says {' and '.join(sorted(now)) or 'nothing'} for {self.variable}, not {value}"
