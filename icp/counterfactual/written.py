@@ -42,8 +42,8 @@ class Written(Editor):
     def variables(self) -> tuple[str, ...]:
         return (self.variable,)
 
-    def write(self, prompt: str) -> list[str]:
-        """The model's answers, the best first; the same prompt has the same answers."""
+    def write(self, prompt: str) -> list[str] | Rejection:
+        """The model's answers, the best first, or why there are none; the same prompt has the same answers."""
         raise NotImplementedError
 
     def begin(self, spec: Spec) -> None:
@@ -76,7 +76,13 @@ class Written(Editor):
         places = [without_article(row.text, one.span) for one in found if one.span is not None]
         said = [row.text[slice(*place)] for place in places]
         words = {plain(one): one for one in said}
-        answers = {word: self.write(self.prompt(row.text, one, value)) for word, one in words.items()}
+        answers: dict[str, list[str]] = {}
+        for word, one in words.items():
+            written = self.write(self.prompt(row.text, one, value))
+            if isinstance(written, Rejection):
+                yield written
+                return
+            answers[word] = written
         for sample in range(min(map(len, answers.values()))):
             chosen = {word: trimmed(given[sample], self.most_words) for word, given in answers.items()}
             if not all(chosen.values()):
