@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from icp.counterfactual.rows import records_of, row_of
+from icp.counterfactual.rows import rows_of
 from icp.counterfactual.spec import Spec
 from icp.errors import DataError, SpecError
 from icp.statistics import share_interval
@@ -28,8 +28,7 @@ def association(
     if not 0 <= answer < len(spec.classes):
         raise SpecError(f"answer={answer} is none of the classes {', '.join(spec.classes)}: give the index of one")
     finder, groups = spec.variable(variable).finder, defaultdict(Counter)
-    for number, record in enumerate(records_of(data)):
-        row = row_of(record, number)
+    for number, row in enumerate(rows_of(data)):
         if by is not None and by not in row.columns:
             raise DataError(
                 f"row {number} ({row.text!r}) has no {by!r}: it has {', '.join(row.columns) or 'no columns'}"

@@ -50,6 +50,11 @@ def records_of(data: Iterable[Any]) -> Iterator[Any]:
     return iter(data.to_dict("records") if hasattr(data, "to_dict") and hasattr(data, "columns") else data)
 
 
+def rows_of(data: Iterable[Any]) -> Iterator[Row]:
+    """Every row of the data; raises `DataError` for one that has no text or no label."""
+    return (row_of(record, number) for number, record in enumerate(records_of(data)))
+
+
 def row_of(record: Any, number: int) -> Row:
     """A row from a mapping or a dataclass with `text` and `label`; what else these hold are its columns.
 
