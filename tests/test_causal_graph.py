@@ -103,7 +103,7 @@ def test_a_spec_is_drawn_with_its_arrows_from_causes_to_effects(direction):
     for line, cue in zip(lines[2:], ("gender", "place")):
         ends = (tuple(line[:2]), tuple(line[2:]))
         assert all(
-            x in (left[name], right[name]) and y == middle[name]
-            or x == (left[name] + right[name]) // 2 and y in (top[name], bottom[name])
+            (x in (left[name], right[name]) and y == middle[name])
+            or (x == (left[name] + right[name]) // 2 and y in (top[name], bottom[name]))
             for (x, y), name in zip(ends, (cue, "rating"))
         )  # fmt: skip
