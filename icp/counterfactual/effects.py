@@ -6,7 +6,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from icp.counterfactual.association import association
 from icp.counterfactual.spec import Spec
@@ -111,8 +111,9 @@ def cue_effects(
     told += [line | {"where": "model", "quantity": "total effect"} for line in whole]
     for unit, changes in through.items():
         for line, of in zip(oriented_means(changes, contrasts, values, probe.clusters, level), whole):
-            here = (line["before"], line["after"])
-            share = _share(changes, total, [set(one) == set(here) for one in contrasts], of, probe.clusters, level)
+            signs = _signs(contrasts, line["before"], line["after"])
+            here, known = signs != 0, not of["low"] <= 0 <= of["high"]
+            share = _share((changes * signs)[here], (total * signs)[here], probe.clusters[here], level, known)
             told.append(line | {"where": "model", "quantity": "indirect effect", "unit": unit} | share)
     return CueEffects(variable, spec.classes[answer], level, tuple(told))
 
@@ -131,7 +132,7 @@ def oriented_means(
     """
     lines = []
     for before, after in combinations(values, 2):
-        signs = np.array([{(before, after): 1, (after, before): -1}.get(tuple(one), 0) for one in contrasts])
+        signs = _signs(contrasts, before, after)
         here = signs != 0
         if here.any():
             found = mean_interval((changes * signs)[here], None if clusters is None else clusters[here], level)
@@ -140,20 +141,25 @@ def oriented_means(
     return lines
 
 
-def _share(
-    part: Float[np.ndarray, " pair"],
-    total: Float[np.ndarray, " pair"],
-    which: Sequence[bool],
-    whole: dict[str, Any],
-    clusters: Clusters,
-    level: float,
-) -> dict[str, float]:
-    """The mean of one effect over that of the other with its interval, over some of the pairs, which go either way.
+def _signs(contrasts: Sequence[tuple[str, str]], before: str, after: str) -> Int[np.ndarray, " pair"]:
+    """1 for pairs from the one value to the other, -1 for those that go the other way, 0 for others."""
+    return np.array([{(before, after): 1, (after, before): -1}.get(tuple(one), 0) for one in contrasts])
 
-    The delta method: the ratio r varies as the mean of (part - r total) / mean(total). It says nothing where the mean
-    of the total effect may be 0.
+
+def _share(
+    part: Float[np.ndarray, " pair"], whole: Float[np.ndarray, " pair"], clusters: Clusters, level: float, known: bool
+) -> dict[str, float]:
+    """Mean part over mean whole. By the delta method it varies as the mean of (part - share * whole) / mean whole.
+
+    Without an interval where the mean of the whole is not `known` to be other than 0.
     """
-    raise NotImplementedError
+    nan = float("nan")
+    if not whole.mean():
+        return {"share": nan, "share_low": nan, "share_high": nan}
+    share = float(part.mean() / whole.mean())
+    found = mean_interval((part - share * whole) / whole.mean(), clusters, level)
+    low, high = (share + found["low"], share + found["high"]) if known else (nan, nan)
+    return {"share": share, "share_low": low, "share_high": high}
 
 
 def _contrasts(probe: Probe, variable: str, values: Sequence[str]) -> list[tuple[str, str]]:
