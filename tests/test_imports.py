@@ -25,7 +25,7 @@ ORDER = """
     baselines.influence baselines frontier nested_sets prune predictions resampling faithfulness metrics judged
     evaluation seeds evaluate choose_weight carriers changed efficiency sentences bias generation qa reading
     drivers counterfactual.rows counterfactual.words counterfactual.finders counterfactual.lexicon
-    counterfactual.spec counterfactual.difference counterfactual.editors counterfactual.validator
+    counterfactual.tables counterfactual.spec counterfactual.difference counterfactual.editors counterfactual.validator
     counterfactual.made counterfactual.make counterfactual.equations counterfactual.worlds counterfactual.domains
     counterfactual.association counterfactual.effects counterfactual.pronouns counterfactual.swap
     counterfactual.lexicons counterfactual.function counterfactual.written
