@@ -20,8 +20,6 @@ class SpansKept(Validator):
     Where the variable is not found by words of the text (a column, a classifier), only the first is checked.
     """
 
-    name = "spans kept"
-
     def reject(self, row: Row, edit: Edit, spec: Spec) -> str | None:
         if (fault := span_fault(row, edit)) is not None:
             return fault
@@ -37,7 +35,6 @@ class FixedWords(Validator):
     """These words, whatever their case, are in the counterpart as often as in the text."""
 
     words: Sequence[str]
-    name = "fixed words"
 
     def __post_init__(self):
         if isinstance(self.words, str) or not self.words or not all(word.strip() for word in self.words):
@@ -61,8 +58,6 @@ class FixedWords(Validator):
 class Changed(Validator):
     """The text differs, not by spaces alone, and so do the edited variable's value and the words that say it."""
 
-    name = "changed"
-
     def reject(self, row: Row, edit: Edit, spec: Spec) -> str | None:
         if row.text.split() == edit.text.split():
             return "the text is the same but for spaces"
@@ -85,7 +80,6 @@ class EditDistance(Validator):
     """
 
     bound: float = 0.5
-    name = "edit distance"
 
     def __post_init__(self):
         if not 0 < self.bound < 1:
