@@ -25,14 +25,14 @@ ORDER = """
     baselines.influence baselines frontier nested_sets prune predictions resampling faithfulness metrics judged
     evaluation seeds evaluate choose_weight carriers changed efficiency sentences bias generation qa reading
     drivers counterfactual.rows counterfactual.words counterfactual.finders counterfactual.lexicon
-    counterfactual.spec counterfactual.difference counterfactual.editors counterfactual.validator
+    counterfactual.tables counterfactual.spec counterfactual.difference counterfactual.editors counterfactual.validator
     counterfactual.made counterfactual.make counterfactual.equations counterfactual.worlds counterfactual.domains
     counterfactual.association counterfactual.effects counterfactual.pronouns counterfactual.swap
-    counterfactual.lexicons counterfactual.differences counterfactual.function counterfactual.written
+    counterfactual.lexicons counterfactual.function counterfactual.written
     counterfactual.language_model counterfactual.endpoint counterfactual.proposal counterfactual.template
     counterfactual.given counterfactual.validators.worded counterfactual.validators.classified
     counterfactual.validators.fluency counterfactual.validators counterfactual.corruptions plots.style plots.units
-    plots.evidence plots.calibration plots.graph plots page sections.text sections.answers sections.evidence
+    plots.evidence plots.calibration plots page sections.text sections.answers sections.evidence
     sections.limits sections.places sections.units sections report counterfactual.graph counterfactual.show
     counterfactual steps demo demo.sentences demo.reviews demo.run cli_measure cli_train cli
 """.split()  # noqa: SIM905
@@ -52,7 +52,7 @@ LATE = {
 OWNERS = {
     "transformer_lens": {"families", "model", "loading"},
     "peft": {"loading", "adapters"},
-    "plotly": {"plots.style", "plots.units", "plots.evidence", "plots.calibration", "plots.graph"},
+    "plotly": {"plots.style", "plots.units", "plots.evidence", "plots.calibration"},
     "ray": {"sweep.ray"},
     "typer": {"cli", "cli_measure", "cli_train"},
     "zarr": {"sweep.store"},

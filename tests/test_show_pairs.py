@@ -6,8 +6,7 @@ from xml.etree import ElementTree
 import pytest
 from counterfactuals import GENDER, SPEC, Swapping, sentences
 
-from icp.counterfactual import Changed, Column, EditDistance, Row, Spec, Variable, make_pairs, show
-from icp.counterfactual.graph import drawn
+from icp.counterfactual import Changed, Column, EditDistance, Row, Spec, Variable, causal_graph, make_pairs, show
 from icp.errors import SpecError
 
 LONG = "nothing is said here of anyone at all " * 12
@@ -68,7 +67,7 @@ def test_without_any_pair_there_is_a_page_too():
 
 
 def graph(spec):
-    root = ElementTree.fromstring(drawn(spec))
+    root = ElementTree.fromstring(causal_graph(spec))
     lines = root.iter("line")
     return [line.get("stroke-dasharray") is None for line in lines], [text.text for text in root.iter("text")]
 
@@ -83,7 +82,7 @@ def test_the_declared_graph_has_an_arrow_a_cause_and_a_dashed_line_a_cue():
     spec = Spec("diagnosis", SPEC.classes, SPEC.causes, more, "anti-causal", edges=(("age", "gender"),))
     arrows, names = graph(spec)
     assert arrows == [True, True, False, False, False] and names == ["diagnosis", "verdict", "gender", "place", "age"]
-    root = ElementTree.fromstring(drawn(spec))
+    root = ElementTree.fromstring(causal_graph(spec))
     places = {(box.get("x"), box.get("y")) for box in root.iter("rect")}
     assert len(places) == 5, "no box lies on another one"
     with pytest.raises(SpecError, match="cycle"):

@@ -10,7 +10,8 @@ from icp.counterfactual.endpoint import Endpoint
 from icp.counterfactual.equations import Equation, Equations
 from icp.counterfactual.finders import Classifier, Column, Finder, Pattern
 from icp.counterfactual.function import Function
-from icp.counterfactual.given import Given, given_pairs
+from icp.counterfactual.given import Given, given_pairs, pairs_again
+from icp.counterfactual.graph import causal_graph
 from icp.counterfactual.language_model import LanguageModel
 from icp.counterfactual.lexicon import Lexicon
 from icp.counterfactual.made import MadePairs
@@ -40,6 +41,7 @@ __all__ = [
     "Column", "CueEffects", "CueFlips", "Edit", "EditDistance", "Editor", "Endpoint", "Equation", "Equations",
     "Finder", "FixedWords", "Function", "Given", "LabelAgrees", "LanguageModel", "Lexicon", "LexiconSwap",
     "MadePairs", "Pattern", "PerplexityRatio", "Proposal", "Rejection", "Row", "Shot", "SpansKept", "Spec",
-    "Template", "Validator", "Variable", "World", "WorldEditor", "association", "cue_effects", "edit_distance",
-    "edited_spans", "given_pairs", "label_classifier", "lexicons", "make_pairs", "proposed", "show",
+    "Template", "Validator", "Variable", "World", "WorldEditor", "association", "causal_graph", "cue_effects",
+    "edit_distance", "edited_spans", "given_pairs", "label_classifier", "lexicons", "make_pairs", "pairs_again",
+    "proposed", "show",
 ]  # fmt: skip
