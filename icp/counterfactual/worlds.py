@@ -66,7 +66,7 @@ class World:
             plain = template.format(**dict.fromkeys(slots, "."))
             for name, lexicon in self._lexicons.items():
                 if found := lexicon.entries(plain):
-                    start, stop = found[0][2]
+                    start, stop = found[0].span
                     raise SpecError(f"the template {template!r} has {plain[start:stop]!r}, a word of {name!r}")
 
     @property
@@ -189,7 +189,8 @@ class WorldEditor(Editor):
         world, name = self.world, self.variable
         draw = world.draw_of(row)
         said = {other: row.columns[other] for other in world.said}
-        ((_, _, span),) = world._lexicons[name].entries(row.text)
+        (entry,) = world._lexicons[name].entries(row.text)
+        span = entry.span
         for value in world.equations[name].values:
             if value == said[name]:
                 continue
