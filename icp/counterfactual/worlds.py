@@ -189,8 +189,8 @@ class WorldEditor(Editor):
         world, name = self.world, self.variable
         draw = world.draw_of(row)
         said = {other: row.columns[other] for other in world.said}
-        (entry,) = world._lexicons[name].entries(row.text)
-        span = entry.span
+        (said_here,) = world._lexicons[name].entries(row.text)
+        span = said_here.span
         for value in world.equations[name].values:
             if value == said[name]:
                 continue
