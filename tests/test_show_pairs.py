@@ -1,6 +1,7 @@
 """The page of pairs: edits are marked, rejections have their reasons, and nothing of a text is taken for HTML."""
 
 import re
+from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
@@ -92,3 +93,13 @@ def test_the_declared_graph_has_an_arrow_a_cause_and_a_dashed_line_a_cue():
 def test_a_page_can_be_saved(made, tmp_path):
     path = show(made, "Pairs & kinds").save(tmp_path / "pairs.html")
     assert "<title>Pairs &amp; kinds</title>" in path.read_text("utf-8") and GENDER.name in path.read_text("utf-8")
+
+
+def test_in_a_notebook_a_page_is_in_a_frame_that_holds_it_whole(made):
+    page = show(made, "Pairs & kinds")
+    tags = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: tags.append((tag, dict(attributes)))
+    parser.feed(page._repr_html_())
+    [(tag, attributes)] = tags
+    assert tag == "iframe" and attributes["srcdoc"] == page.html and attributes["title"] == "Pairs & kinds"
