@@ -78,7 +78,10 @@ class Carriers:
         | `change` | of `carried`, from before, pair by pair; `relative` to it |
         | `spearman`, `recall` | of the estimates that rank, against exact effects: NaN where exact effects rank |
 
-        A ranking says little of a model through which no cue passes: read `overlap` beside `total`. `recall` is the
+        The direction is each pair's own, so that `total` of the model before is the mean size of the effect, which is
+        above 0 whatever its sign; where the signs of a cue's effect differ from pair to pair, any change of the model
+        brings `total` and `carried` down. A ranking says little of a model through which no cue passes: read `overlap`
+        beside `total`. `recall` is the
         share of the exact top k, of the units measured exactly, in the estimated one. Intervals of `overlap` are from a
         bootstrap that ranks anew, and NaN where no resample differs.
         """

@@ -10,7 +10,10 @@ from typing import Any
 
 
 class Html(str):
-    """Text that is HTML already."""
+    """Text that is HTML already; notebooks show it as it reads."""
+
+    def _repr_html_(self) -> str:
+        return str(self)
 
 
 @dataclass(frozen=True)
@@ -176,9 +179,6 @@ mark small { margin-left: 4px; color: var(--soft); }
 del, ins { padding: 1px 2px; border-radius: 3px; text-decoration: none; }
 del { background: #fbe0d3; text-decoration: line-through; } ins { background: #d5e8f6; font-weight: 600; }
 del:empty, ins:empty { border-left: 2px solid #b35806; padding: 0; margin: 0 1px; } ins:empty { border-color: #1d5a94; }
-.graph { font-size: 14px; } .graph line { stroke: #5a6270; stroke-width: 1.5; } .graph path { fill: #5a6270; }
-.graph rect { stroke: #5a6270; fill: #f5f6f8; } .graph rect.label { fill: #1f2430; } .graph text.label { fill: white; }
-.graph rect.cue { fill: white; stroke-dasharray: 5 4; }
 .legend { display: inline-flex; align-items: center; gap: 8px; color: var(--soft); font-size: 0.85rem; }
 .legend i { display: inline-block; width: 120px; height: 11px; border: 1px solid var(--line); border-radius: 2px; }
 .tokens span, .legend i, .tile, .warning, mark, del, ins, .graph { -webkit-print-color-adjust: exact;

@@ -49,6 +49,10 @@ class Report:
             work.write_text(self.html, "utf-8")
         return Path(path)
 
+    def _repr_html_(self) -> str:
+        """In a notebook: the page in a frame, so that neither's styles reach the other."""
+        return element("iframe", srcdoc=self.html, title=self.title, width="100%", height="600")
+
 
 def report(
     title: str,

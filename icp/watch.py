@@ -27,7 +27,8 @@ class PairWatch:
     pairs whose members are given different ones (as `icp.evaluate`). An `icp.SensitivityWarning` is given, once, where
     sensitivity is `by` or more below the highest so far: the model then learns to ignore the cause, which makes it
     consistent (it answers all alike) or, where it answers by the cue instead, less so; the warning says which. A model
-    that was never sensitive cannot lose it, so read the numbers too.
+    that was never sensitive cannot lose it, so read the numbers too. The highest of many measurements flatters: with
+    fewer than a hundred pairs of a kind a few that waver are enough for the warning.
 
     Measuring costs a forward pass over all members, and changes nothing in the training.
     """

@@ -180,6 +180,19 @@ def test_the_direction_of_mmd_decides_what_is_compared(model):
     assert abs(baselines.MMD("anti-causal").penalty(step)) < 1e-12
 
 
+def test_mmd_brings_outputs_together_that_lie_far_apart(model):
+    """A kernel as wide as they are apart has a gradient there; one of a fixed width of 1 has none."""
+    step = batch_step(model, rows())
+    cues = torch.tensor([1.0 if cue == "a" else -1.0 for _, cue in LABELS_AND_CUES], dtype=torch.float64)
+    logits = torch.stack([20 * cues, -20 * cues], 1).requires_grad_()
+    step = dataclasses.replace(step, logits=logits)
+    pulls = {
+        width: torch.autograd.grad(baselines.MMD("causal", bandwidth=width).penalty(step), logits)[0]
+        for width in (None, 1.0)
+    }
+    assert (pulls[None][:, 0] * cues > 1e-4).all() and pulls[1.0].abs().max() < 1e-12
+
+
 def test_the_adversary_removes_what_of_the_task_would_help_it(model):
     """Of each tensor: what is left of the task's gradient is orthogonal to the adversary's, and alpha is beside it."""
     objective = baselines.Adversarial(alpha=0.5)
@@ -187,7 +200,7 @@ def test_the_adversary_removes_what_of_the_task_would_help_it(model):
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(step.state["adversary"].shape, generator=generator)
     step.state["adversary"].copy_(weights)
-    theirs = gradients(model, objective.adversary_loss(step, weights))
+    theirs = gradients(model, objective.adversary_loss(step, objective.inputs(step), weights))
     total = gradients(model, objective.task(step) + objective.penalty(step))
     seen = 0
     for name, against in theirs.items():
@@ -198,16 +211,19 @@ def test_the_adversary_removes_what_of_the_task_would_help_it(model):
     assert seen > 10
 
 
-def test_the_adversary_learns_where_there_is_a_cue_and_stays_at_chance_where_there_is_none(model):
+@pytest.mark.parametrize("size", (1.0, 20.0))
+def test_the_adversary_learns_where_there_is_a_cue_and_stays_at_chance_where_there_is_none(model, size):
+    """However large the logits are, and whatever they have in common."""
+
     def learnt(cues):
         probe = rows([(label, cue) for label, cue in zip((0, 1) * 4, cues)])
-        objective = baselines.Adversarial(odds=False, learning_rate=0.5)
+        objective = baselines.Adversarial(odds=False)
         step = batch_step(model, probe, objective)
-        values = torch.tensor([1.0 if cue == "a" else -1.0 for cue in "aabbaabb"], dtype=torch.float64)
-        step = dataclasses.replace(step, logits=torch.stack([values, -values], 1) + 0 * step.logits)
-        for _ in range(30):
+        values = torch.tensor([size if cue == "a" else -size for cue in "aabbaabb"], dtype=torch.float64)
+        step = dataclasses.replace(step, logits=torch.stack([values, -values], 1) + 15 + 0 * step.logits)
+        for _ in range(60):
             objective.penalty(step)
-        return objective.adversary_loss(step, step.state["adversary"]).item()
+        return objective.adversary_loss(step, objective.inputs(step), step.state["adversary"]).item()
 
     assert learnt("aabbaabb") < 0.1
     assert learnt("abbaabba") == pytest.approx(math.log(2), abs=0.01)

@@ -1,12 +1,12 @@
 """A found graph proposes roles and is confirmed by hand; a spec is drawn with its arrows."""
 
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from icp import plots
-from icp.counterfactual import Column, Lexicon, Proposal, Spec, Variable, proposed
+from icp.counterfactual import Column, Lexicon, Proposal, Spec, Variable, causal_graph, proposed
 from icp.errors import SpecError
 
 NAMES = ("sentiment", "gender", "place", "rating")
@@ -84,17 +84,26 @@ def test_a_matrix_that_is_no_graph_is_refused(graph, names, told):
 @pytest.mark.parametrize("direction", ["causal", "anti-causal"])
 def test_a_spec_is_drawn_with_its_arrows_from_causes_to_effects(direction):
     spec = Spec("rating", ("poor", "great"), (SENTIMENT,), (GENDER, PLACE), direction, (("place", "gender"),))
-    figure = plots.causal_graph(spec)
-    places = {
-        name: (x, y)
-        for trace in figure.data if trace.mode == "markers+text"
-        for name, x, y in zip(trace.text, trace.x, trace.y)
-    }  # fmt: skip
-    assert set(places) == set(NAMES) and len(set(places.values())) == 4
-    drawn = {((note.ax, note.ay), (note.x, note.y)) for note in figure.layout.annotations}
-    assert drawn == {(places[a], places[b]) for a, b in spec.arrows}
-    assert all(places[a][0] < places[b][0] for a, b in spec.arrows)
-    dashed = [trace for trace in figure.data if trace.line.dash == "dash"]
-    assert {(trace.x[0], trace.y[0]) for trace in dashed} == {places["gender"], places["place"]}
-    assert all((trace.x[1], trace.y[1]) == places["rating"] for trace in dashed)
-    assert sum(bool(trace.showlegend) for trace in dashed) == 1
+    drawing = causal_graph(spec)
+    assert drawing._repr_html_() == drawing, "a notebook shows it"
+    root = ElementTree.fromstring(drawing)
+    boxes = {text.text: box for box, text in zip(root.iter("rect"), root.iter("text"))}
+    left, top = ({name: int(box.get(side)) for name, box in boxes.items()} for side in ("x", "y"))
+    right = {name: left[name] + int(box.get("width")) for name, box in boxes.items()}
+    bottom = {name: top[name] + int(box.get("height")) for name, box in boxes.items()}
+    middle = {name: (top[name] + bottom[name]) // 2 for name in boxes}
+    assert set(boxes) == set(NAMES) and len(set(zip(left.values(), top.values()))) == 4, "no box lies on another one"
+    roles = {"sentiment": "cause", "gender": "cue", "place": "cue", "rating": "label"}
+    assert {name: box.get("class") for name, box in boxes.items()} == roles
+    lines = [[int(line.get(end)) for end in ("x1", "y1", "x2", "y2")] for line in root.iter("line")]
+    dashed = [line.get("stroke-dasharray") is not None for line in root.iter("line")]
+    assert dashed == [False, False, True, True]
+    assert lines[:2] == [[right[a], middle[a], left[b] - 3, middle[b]] for a, b in spec.arrows]
+    assert all(right[a] < left[b] for a, b in spec.arrows)
+    for line, cue in zip(lines[2:], ("gender", "place")):
+        ends = (tuple(line[:2]), tuple(line[2:]))
+        assert all(
+            (x in (left[name], right[name]) and y == middle[name])
+            or (x == (left[name] + right[name]) // 2 and y in (top[name], bottom[name]))
+            for (x, y), name in zip(ends, (cue, "rating"))
+        )  # fmt: skip

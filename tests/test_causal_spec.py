@@ -131,6 +131,10 @@ TOML = 'label = "rating"\nclasses = ["bad", "good"]\n'
         (TOML + '[[cue]]\nname = "g"\nwords = ["he"]\n', r"has words = \['he'\]: give a table"),
         (TOML + '[[cue]]\nname = "g"\npatterns = { a = "(" , b = "b" }\n', "cannot be read"),
         (TOML + '[[cue]]\nname = "g"\npatterns = { a = "x*" , b = "b" }\n', "matches where there are no characters"),
+        (
+            TOML + '[[cue]]\nname = "g"\nwords = { a = ["x"], b = ["y"] }\naligned = "false"\n',
+            "aligned = 'false': it is true",
+        ),
         (TOML + '[cue]\nname = "g"\n', "give a list"),
     ],
 )

@@ -5,7 +5,7 @@ import planted
 import pytest
 
 import icp
-from icp.counterfactual import FILM_REVIEWS, Lexicon, Row, Spec, Variable, association, cue_effects
+from icp.counterfactual import FILM_REVIEWS, Lexicon, Row, Spec, Variable, association, cue_effects, effects
 from icp.counterfactual.effects import COLUMNS, oriented_means
 from icp.errors import DataError, ProbeError, SpecError
 from icp.pairs import FlippingPairs, PreservingPairs
@@ -138,6 +138,8 @@ def test_effects_of_the_planted_model_are_those_solved_by_hand():
         assert model.loc[unit, "quantity"] == "indirect effect"
         assert model.loc[unit, "estimate"] == pytest.approx(by_hand, abs=1e-9)
         assert model.loc[unit, "share"] == pytest.approx(by_hand / whole, abs=1e-9)
+        low, high = model.loc[unit, ["share_low", "share_high"]]
+        assert low - 1e-9 <= by_hand / whole <= high + 1e-9
     assert model.loc[planted.CAUSAL_NEURON, "estimate"] == pytest.approx(0, abs=1e-12)
 
 
@@ -156,6 +158,24 @@ def test_the_way_in_which_a_pair_was_written_does_not_matter():
     other = PreservingPairs(pairs().probe.swapped())
     two = cue_effects(planted.model(), other, data(), spec=SPEC, variable="colour", answer=0)
     assert one.lines[-1]["estimate"] == pytest.approx(two.lines[-1]["estimate"])
+
+
+def test_a_share_is_a_ratio_of_means_with_the_interval_of_a_bootstrap():
+    from scipy.stats import bootstrap
+
+    rng = np.random.default_rng(0)
+    whole = rng.normal(0.5, 0.3, 400)
+    part = 0.4 * whole + rng.normal(0, 0.1, 400)
+    alone = np.arange(400).repeat(2).reshape(-1, 2)
+    found = effects._share(part, whole, alone, 0.95, known=True)
+    theirs = bootstrap((part, whole), lambda a, b: a.mean() / b.mean(), paired=True, vectorized=False, rng=rng)
+    ends = theirs.confidence_interval
+    assert found["share"] == pytest.approx(part.mean() / whole.mean())
+    assert (found["share_low"], found["share_high"]) == pytest.approx((ends.low, ends.high), abs=2e-3)
+    together = effects._share(np.tile(part, 2), np.tile(whole, 2), np.tile(alone, (2, 1)), 0.95, known=True)
+    assert together["share_low"] == pytest.approx(found["share_low"], abs=1e-4), "twice the same pair is one pair"
+    unknown = effects._share(part, whole, alone, 0.95, known=False)
+    assert unknown["share"] == found["share"] and np.isnan([unknown["share_low"], unknown["share_high"]]).all()
 
 
 def test_changes_between_three_values_are_told_apart():

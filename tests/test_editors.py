@@ -1,6 +1,7 @@
 """Functions, language models and endpoints: only the words of the variable change, and what fails says so."""
 
 import json
+import socket
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -8,8 +9,6 @@ from typing import ClassVar
 
 import pytest
 from helpers import BY_NAME
-from hypothesis import given
-from hypothesis import strategies as st
 
 from icp.counterfactual import (
     Endpoint,
@@ -24,9 +23,8 @@ from icp.counterfactual import (
     lexicons,
     make_pairs,
 )  # fmt: skip
-from icp.counterfactual.differences import differing
 from icp.counterfactual.written import trimmed
-from icp.errors import DataError, EndpointError, SpecError
+from icp.errors import ArtefactError, DataError, EndpointError, SpecError
 
 JOBS = Lexicon("job", {"care": ("nurse",), "trade": ("carpenter",)})
 SPEC = Spec("rating", ("poor", "great"), (), (Variable("job", JOBS),))
@@ -36,37 +34,6 @@ SHOT = Shot("The nurse ran", "nurse", "trade", "carpenter")
 
 def pairs(edit, rows=(ROW,), spec=SPEC, **how):
     return make_pairs(rows, edit=edit, spec=spec, progress=False, **how)
-
-
-@pytest.mark.parametrize(
-    "text, other, spans, new",
-    [
-        ("a good film", "a bad film", ["good"], ["bad"]),
-        ("a film", "a very good film", [""], ["very good "]),
-        ("a very good film", "a film", ["very good "], [""]),
-        ("not so good, no", "rather bad, yes", ["not so good", "no"], ["rather bad", "yes"]),
-        ("same", "same", [], []),
-        ("x", "y", ["x"], ["y"]),
-        ("it ends", "it ends badly", [""], [" badly"]),
-    ],
-)
-def test_differing_words_are_marked_in_both_texts(text, other, spans, new):
-    one, two = differing(text, other)
-    assert ([text[slice(*span)] for span in one], [other[slice(*span)] for span in two]) == (spans, new)
-
-
-TEXTS = st.lists(st.sampled_from(["a", "good", " ", "film", ", ", "bad"]), max_size=8).map("".join)
-
-
-@given(TEXTS, TEXTS)
-def test_outside_the_marks_two_texts_are_the_same(text, other):
-    one, two = differing(text, other)
-    assert len(one) == len(two)
-    at = place = 0
-    for (start, stop), (begin, end) in zip(one, two):
-        assert text[at:start] == other[place:begin]
-        at, place = stop, end
-    assert text[at:] == other[place:] and (text == other) == (not one)
 
 
 def test_a_function_of_the_text_makes_pairs():
@@ -130,6 +97,14 @@ class Fixed(LanguageModel):
     def write(self, prompt):
         self.asked.append(prompt)
         return list(self.answers)
+
+
+def test_a_text_for_which_there_is_no_room_is_a_rejection():
+    model = BY_NAME["llama"].model()
+    rows = [{"text": "nurse " * (model.context + 1), "label": 1}, {"text": "nurse", "label": 1}]
+    made = pairs(LanguageModel("job", model), rows)
+    assert made.counts["rejected"]["prompt too long"] == 1 and "do not fit into" in made.rejected[0]["told"]
+    assert made.counts["rows"] == 2
 
 
 def test_each_wording_is_asked_for_once_and_put_back_everywhere():
@@ -234,20 +209,61 @@ def test_what_may_pass_is_tried_again():
     assert len(made) == 1 and len(seen) == 3 and "Authorization" not in seen[0][1]
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_no_other_text_would_get_around_ends_the_run(status):
+    with served((status, "no key")) as (url, seen):
+        told = rf"failed at once \(status {status}: no key\): check base_url, model and api_key"
+        with pytest.raises(EndpointError, match=told):
+            pairs(Endpoint("job", url, "m", retries=2, pause=0.0), TWO)
+    assert len(seen) == 1
+
+
+TWO = [*ONE, {"text": "A nurse laughed", "label": 1}]
+
+
 @pytest.mark.parametrize(
     "reply, tries, told",
     [
-        ((401, "no key"), 1, r"failed at once \(status 401: no key\): check base_url, model and api_key"),
-        ((500, "broken"), 3, r"failed after 3 tries \(status 500: broken\)"),
-        ((200, "<html>"), 1, "what is no JSON"),
+        ((500, "broken"), 3, "failed after 3 tries (status 500: broken)"),
+        ((400, "too long"), 1, "failed at once (status 400: too long)"),
+        ((200, "<html>"), 1, "answered b'<html>', which is no chat completion"),
+        ((200, "\xff"), 1, "which is no chat completion"),
         ((200, '{"choices": []}'), 1, "which is no chat completion"),
+        ((200, '{"choices": [{"message": {"content": ["x"]}}]}'), 1, "which is no chat completion"),
     ],
 )
-def test_an_endpoint_that_fails_is_named(reply, tries, told):
-    with served(reply) as (url, seen):
-        with pytest.raises(EndpointError, match=told):
-            pairs(Endpoint("job", url, "m", retries=2, pause=0.0), ONE)
-    assert len(seen) == tries
+def test_a_text_for_which_an_endpoint_fails_is_named_and_the_others_kept(reply, tries, told):
+    with served(*[reply] * tries, chat("carpenter")) as (url, seen):
+        made = pairs(Endpoint("job", url, "m", retries=2, pause=0.0), TWO)
+    assert [edit.text for _, edit in made] == ["A carpenter laughed"] and len(seen) == tries + 1
+    assert made.counts["rejected"] == {"request failed": 1} and told in made.rejected[0]["told"]
+
+
+def test_a_server_that_does_not_answer_in_time_is_a_rejection():
+    silent = socket.create_server(("127.0.0.1", 0))
+    with silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        made = pairs(Endpoint("job", url, "m", timeout=0.05, retries=1, pause=0.0), ONE)
+    assert made.counts["rejected"] == {"request failed": 1} and "after 2 tries (timed out)" in made.rejected[0]["told"]
+
+
+def test_answers_that_came_are_not_asked_for_again(tmp_path):
+    path, folder = tmp_path / "answers.jsonl", tmp_path / "pairs"
+    with served(chat("carpenter"), (401, "out of money")) as (url, seen):
+        with pytest.raises(EndpointError, match="out of money"):
+            pairs(Endpoint("job", url, "m", answers=path), TWO, folder=folder)
+        assert len(seen) == 2 and not folder.exists()
+    path.write_bytes(path.read_bytes() + b'{"asked": "cut sho')
+    made = pairs(Endpoint("job", url, "m", answers=path), ONE)
+    assert [edit.text for _, edit in made] == ["The carpenter ran"], "nobody is at this address any more"
+    assert path.read_text().count("\n") == 1 and path.read_text().endswith('"answer": "carpenter"}\n')
+    with served(chat("carpenter")) as (other, seen):
+        assert len(pairs(Endpoint("job", other, "m", seed=1, answers=path), TWO)) == 2
+        assert len(pairs(Endpoint("job", other, "m", seed=1, answers=path), TWO)) == 2
+        assert len(seen) == 2, "another seed is another question"
+    path.write_text("notes\n")
+    with pytest.raises(ArtefactError, match=r"line 1 of .* holds no answer"):
+        pairs(Endpoint("job", url, "m", answers=path), ONE)
 
 
 def test_an_endpoint_that_is_not_there_or_is_none_is_named():

@@ -46,6 +46,7 @@ def edits(text, counterpart):
         ("a film", "a very good film", [("", "very good ")]),
         ("a very good film", "a film", [("very good ", "")]),
         ("don't go", "do go", [("don't", "do")]),
+        ("the king's son", "the queen's son", [("king", "queen")]),
         ("bad, bad film!", "good, bad film.", [("bad", "good"), ("!", ".")]),
         ("It was dull. I left", "It was fun. I stayed", [("dull", "fun"), ("left", "stayed")]),
         ("one  two", "one two", [(" ", "")]),
@@ -124,6 +125,20 @@ def test_a_row_without_a_counterpart_is_counted():
     ]
     made = make_pairs(rows, edit=Given("sentiment"), spec=REVIEWS, progress=False)
     assert len(made) == 1 and made.counts["rejected"] == {"no counterpart": 1}
+
+
+def test_a_pair_keeps_its_counterpart_once():
+    [(row, _)] = given_pairs(text_pairs(("a bad film", "a good film")), "sentiment", spec=REVIEWS, progress=False)
+    assert set(row.columns) == {"word", "sentiment"}
+
+
+@pytest.mark.parametrize("label", [2, -1, "1", 0.5, float("nan"), [1]])
+def test_a_counterpart_with_a_label_that_is_none_is_named_and_the_others_kept(label):
+    row = {"text": "bad", "label": 0, "sentiment": "negative", "counterpart": "good"}
+    rows = [row | {"counterpart_label": label}, row | {"counterpart_label": 1.0}]
+    made = make_pairs(rows, edit=Given("sentiment"), spec=REVIEWS, progress=False)
+    assert made[0][1].label == 1 and made.counts["rejected"] == {"contradicts the spec": 1}
+    assert f"'good' has the label {label!r}: the spec has 2 classes" in made.rejected[0]["told"]
 
 
 def test_what_a_given_pair_edits_besides_its_variable_is_rejected():

@@ -26,19 +26,20 @@ ORDER = """
     baselines.influence baselines frontier nested_sets prune predictions resampling faithfulness metrics judged
     evaluation seeds evaluate choose_weight carriers changed efficiency sentences bias generation qa reading
     drivers counterfactual.rows counterfactual.words counterfactual.finders counterfactual.lexicon
-    counterfactual.spec counterfactual.difference counterfactual.editors counterfactual.validator
-    counterfactual.made counterfactual.make counterfactual.equations counterfactual.worlds counterfactual.domains
-    counterfactual.association counterfactual.effects counterfactual.pronouns counterfactual.swap
-    counterfactual.lexicons counterfactual.differences counterfactual.function counterfactual.written
-    counterfactual.language_model counterfactual.endpoint counterfactual.proposal counterfactual.template
-    counterfactual.given counterfactual.validators.worded counterfactual.validators.classified
-    counterfactual.validators.fluency counterfactual.validators counterfactual.corruptions plots.style plots.units
-    plots.evidence plots.calibration plots.graph plots page sections.text sections.answers sections.evidence
-    sections.limits sections.places sections.units sections report counterfactual.graph counterfactual.show
-    counterfactual capt.abstraction capt.estimator capt.lexicon capt.cladder_grammar capt.cladder_groups
-    capt.cladder_rules capt.cladder_gold capt.abstracted capt.inverse capt.validate capt.symbols capt.renaming
-    capt.syllogism_rules capt.quality capt.leakage capt.corruption capt.cache capt.rewritten capt.worlds
-    capt.splits capt.training_rows capt steps demo demo.sentences demo.reviews demo.run cli_measure cli_train cli
+    counterfactual.tables counterfactual.spec counterfactual.lines counterfactual.difference
+    counterfactual.editors counterfactual.validator counterfactual.made counterfactual.make counterfactual.checked
+    counterfactual.equations counterfactual.worlds counterfactual.domains counterfactual.association
+    counterfactual.effects counterfactual.pronouns counterfactual.swap counterfactual.lexicons
+    counterfactual.function counterfactual.written counterfactual.language_model counterfactual.endpoint
+    counterfactual.proposal counterfactual.template counterfactual.given counterfactual.validators.worded
+    counterfactual.validators.classified counterfactual.validators.fluency counterfactual.validators
+    counterfactual.corruptions plots.style plots.units plots.evidence plots.calibration plots page sections.text
+    sections.answers sections.evidence sections.limits sections.places sections.units sections report
+    counterfactual.graph counterfactual.show counterfactual capt.leakage capt.abstraction capt.estimator
+    capt.corruption capt.cladder_grammar capt.cladder_groups capt.inverse capt.symbols capt.syllogism_rules
+    capt.abstracted capt.renaming capt.worlds capt.training_rows capt.validate capt.lexicon capt.cladder_rules
+    capt.splits capt.quality capt.cache capt.cladder_gold capt.rewritten capt steps demo demo.sentences
+    demo.reviews demo.run cli_measure cli_train cli_pairs cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 
@@ -48,6 +49,7 @@ LATE = {
     ("cli", ""),
     ("cli_measure", ""),
     ("cli_train", ""),
+    ("cli_pairs", ""),
     ("report", ""),
     ("sweep.provenance", ""),  # the version number
 }
@@ -56,9 +58,9 @@ LATE = {
 OWNERS = {
     "transformer_lens": {"families", "model", "loading"},
     "peft": {"loading", "adapters"},
-    "plotly": {"plots.style", "plots.units", "plots.evidence", "plots.calibration", "plots.graph"},
+    "plotly": {"plots.style", "plots.units", "plots.evidence", "plots.calibration"},
     "ray": {"sweep.ray"},
-    "typer": {"cli", "cli_measure", "cli_train"},
+    "typer": {"cli", "cli_measure", "cli_pairs", "cli_train"},
     "zarr": {"sweep.store"},
     "xarray": {"effects"},
     "datasets": {"data.reader", "counterfactual.made"},

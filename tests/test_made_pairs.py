@@ -1,6 +1,7 @@
 """Pairs are of the kind that their variable makes, every row is accounted for, and files are what was written."""
 
 import json
+import re
 import shutil
 from dataclasses import dataclass, replace
 
@@ -51,12 +52,16 @@ class Scripted(Editor):
 
     def edits(self, row, spec):
         for one in self.script.get(row.text, ()):
-            if isinstance(one, Rejection):
+            if isinstance(one, Rejection | Edit):
                 yield one
             else:
                 text, before, after, *label = one
                 spans = ((0, len(row.text)),), ((0, len(text)),)
                 yield Edit(text, self.variable, before, after, *spans, *label)
+
+
+class Silent(Editor):
+    variables = ()
 
 
 @dataclass(frozen=True)
@@ -141,12 +146,43 @@ def test_a_cause_without_labels_flips_where_the_editor_says_to_what():
 def test_one_edit_makes_pairs_of_one_kind():
     with pytest.raises(SpecError, match="taste, gender, causes and cues at once"):
         make_pairs(ROWS, edit=Scripted({}, says=("taste", "gender")), spec=SPEC)
+    with pytest.raises(SpecError, match="the edit changes nothing"):
+        make_pairs(ROWS, edit=Silent(), spec=SPEC)
     with pytest.raises(SpecError, match="the editor of gender proposed an edit of 'taste'"):
         make_pairs(ROWS, edit=Scripted(CAUSE, "taste", ("gender",)), spec=SPEC, progress=False)
     with pytest.raises(SpecError, match="no variable 'age'"):
         made(CUE, variable="age")
     with pytest.raises(SpecError, match="keep=0"):
         made(CUE, keep=0)
+
+
+@pytest.mark.parametrize(
+    "spans, new_spans, told",
+    [
+        (((0, 2),), ((0, 3),), r"the texts differ outside the spans: '.*good.*' becomes '.*bad.*'"),
+        ((), (), "names 0 spans of the text and 0 of the counterpart"),
+        (((0, 2), (6, 10)), ((0, 3),), "names 2 spans of the text and 1 of"),
+        (((0, 99),), ((0, 10),), "not in order within the 10 characters"),
+        (((6, 10), (0, 2)), ((7, 10), (0, 3)), "not in order"),
+        (((0, 2), (6, 10)), ((0, 3), (7, 10)), None),
+        (((0, 10),), ((0, 10),), None),
+    ],
+)
+def test_an_editor_says_where_the_texts_differ(spans, new_spans, told):
+    spec = Spec("rating", SPEC.classes, (), (Variable("both", Lexicon("both", {"a": ("he good",), "b": ("she",)})),))
+    edit = Scripted({"he is good": [Edit("she is bad", "both", "a", "b", spans, new_spans)]}, "both")
+    if told is None:
+        assert len(make_pairs(ROWS[:1], edit=edit, spec=spec, progress=False)) == 1
+    else:
+        with pytest.raises(SpecError, match=f"the Scripted that edits both made 'she is bad' of 'he is good'.*{told}"):
+            make_pairs(ROWS[:1], edit=edit, spec=spec, progress=False)
+
+
+def test_what_was_proposed_before_is_no_second_pair():
+    twice = {"he is good": [*CUE["he is good"] * 2, ("she was good", "male", "female")]}
+    pairs = made(twice, ROWS[:1], keep=3)
+    assert [edit.text for _, edit in pairs] == ["she is good", "she was good"]
+    assert reasons(pairs) == {"proposed before": 1} and pairs.counts["proposed"] == 3
 
 
 def test_rows_that_contradict_the_spec_are_named_and_the_others_kept():
@@ -174,9 +210,13 @@ def test_rows_that_contradict_the_spec_are_named_and_the_others_kept():
         ("x", "row 1 is 'x': give mappings"),
     ],
 )
-def test_a_row_that_is_none_is_named(row, told):
-    with pytest.raises(DataError, match=told):
-        made(CUE, [ROWS[0], row])
+def test_a_row_that_is_none_is_named_and_the_others_kept(row, told):
+    pairs = made(CUE, [ROWS[0], row, ROWS[1]])
+    assert len(pairs) == 2 and reasons(pairs) == {"no text or label": 1}
+    assert pairs.counts["rows"] == 3 and pairs.counts["without"] == 1
+    assert re.search(told, pairs.rejected[0]["told"])
+    with pytest.raises(DataError, match=f"none of the first 2 rows can be read: .*{told.replace('row 1', 'row 0')}"):
+        made(CUE, [row, row])
 
 
 def test_rows_come_from_whatever_holds_them():
@@ -215,7 +255,7 @@ def test_counts_add_up(proposals, keep):
     per_row = [row["row"] for row in pairs.table]
     assert per_row == sorted(per_row), "pairs are in the order of the rows"
     for number, proposed in enumerate(proposals):
-        good = [one for one in proposed if one is not REASON and one[0].startswith("she") and "fine" not in one[0]]
+        good = {one for one in proposed if one is not REASON and one[0].startswith("she") and "fine" not in one[0]}
         mixed = [one for one in proposed if one is not REASON and "fine" in one[0]]
         assert per_row.count(number) == min(keep, len(good))
         assert len(mixed) >= sum(row["row"] == number and row["reason"] == "mixed edit" for row in pairs.rejected)
@@ -230,8 +270,8 @@ def test_the_same_call_gives_the_same_bytes_and_nothing_is_half_written(tmp_path
         made(CUE, folder=tmp_path / name)
     for file in sorted(path.name for path in (tmp_path / "a").iterdir()):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-    with pytest.raises(DataError):
-        made(CUE, [*ROWS, "x"], folder=tmp_path / "c")
+    with pytest.raises(SpecError, match="nothing says which label"):
+        made(CAUSE | {"x": [("y", "a", "b")]}, [*ROWS, {"text": "x", "label": 0}], "taste", folder=tmp_path / "c")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 

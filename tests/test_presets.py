@@ -19,9 +19,9 @@ def asked(monkeypatch, **options):
     seen, module = {}, sys.modules["icp.finetune"]
     real = module._trained
 
-    def watch(losses, adapters, arguments, progress):
+    def watch(losses, adapters, arguments, *others):
         seen.update(lora=adapters.peft_config["default"], arguments=arguments)
-        seen["history"] = real(losses, adapters, arguments, progress)
+        seen["history"] = real(losses, adapters, arguments, *others)
         return seen["history"]
 
     with monkeypatch.context() as patched:

@@ -1,13 +1,13 @@
 """The page of pairs: edits are marked, rejections have their reasons, and nothing of a text is taken for HTML."""
 
 import re
+from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
 from counterfactuals import GENDER, SPEC, Swapping, sentences
 
-from icp.counterfactual import Changed, Column, EditDistance, Row, Spec, Variable, make_pairs, show
-from icp.counterfactual.graph import drawn
+from icp.counterfactual import Changed, Column, EditDistance, Row, Spec, Variable, causal_graph, make_pairs, show
 from icp.errors import SpecError
 
 LONG = "nothing is said here of anyone at all " * 12
@@ -68,7 +68,7 @@ def test_without_any_pair_there_is_a_page_too():
 
 
 def graph(spec):
-    root = ElementTree.fromstring(drawn(spec))
+    root = ElementTree.fromstring(causal_graph(spec))
     lines = root.iter("line")
     return [line.get("stroke-dasharray") is None for line in lines], [text.text for text in root.iter("text")]
 
@@ -83,7 +83,7 @@ def test_the_declared_graph_has_an_arrow_a_cause_and_a_dashed_line_a_cue():
     spec = Spec("diagnosis", SPEC.classes, SPEC.causes, more, "anti-causal", edges=(("age", "gender"),))
     arrows, names = graph(spec)
     assert arrows == [True, True, False, False, False] and names == ["diagnosis", "verdict", "gender", "place", "age"]
-    root = ElementTree.fromstring(drawn(spec))
+    root = ElementTree.fromstring(causal_graph(spec))
     places = {(box.get("x"), box.get("y")) for box in root.iter("rect")}
     assert len(places) == 5, "no box lies on another one"
     with pytest.raises(SpecError, match="cycle"):
@@ -93,3 +93,13 @@ def test_the_declared_graph_has_an_arrow_a_cause_and_a_dashed_line_a_cue():
 def test_a_page_can_be_saved(made, tmp_path):
     path = show(made, "Pairs & kinds").save(tmp_path / "pairs.html")
     assert "<title>Pairs &amp; kinds</title>" in path.read_text("utf-8") and GENDER.name in path.read_text("utf-8")
+
+
+def test_in_a_notebook_a_page_is_in_a_frame_that_holds_it_whole(made):
+    page = show(made, "Pairs & kinds")
+    tags = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: tags.append((tag, dict(attributes)))
+    parser.feed(page._repr_html_())
+    [(tag, attributes)] = tags
+    assert tag == "iframe" and attributes["srcdoc"] == page.html and attributes["title"] == "Pairs & kinds"

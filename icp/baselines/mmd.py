@@ -12,17 +12,18 @@ from icp.step import Objective
 
 @dataclass(frozen=True)
 class MMD(Objective):
-    """`weight` times the squared MMD of the logits between the cue's values.
+    """`weight` times the squared MMD of the log-probabilities of the answers between the cue's values.
 
     `direction` says how text and label hang together, which decides what has to be independent: where the text causes
     the label (`causal`) the output is independent of the cue, where the label causes the text (`anti-causal`) it is so
-    among rows of one label. The kernel is a Gaussian of standard deviation `bandwidth`, in logits. Cells of the batch
-    with a single cue give nothing.
+    among rows of one label. The kernel is a Gaussian of standard deviation `bandwidth`, in nats; by default that is the
+    median distance between two rows of the batch, since a kernel much narrower than the outputs lie apart gives no
+    gradient that brings them together. Cells of the batch with a single cue give nothing.
     """
 
     direction: str
     weight: float = 1.0
-    bandwidth: float = 1.0
+    bandwidth: float | None = None
 
     def __post_init__(self):
         if self.direction not in ("causal", "anti-causal"):
@@ -30,7 +31,7 @@ class MMD(Objective):
                 f"unknown direction {self.direction!r}: use 'causal' where the text causes the label, 'anti-causal' "
                 "where the label causes the text"
             )
-        if not self.bandwidth > 0:
+        if self.bandwidth is not None and not self.bandwidth > 0:
             raise IcpError(f"bandwidth={self.bandwidth} has to be positive")
 
     def begin(self, model, rows):
@@ -41,17 +42,22 @@ class MMD(Objective):
         index = step.index
         cues, labels = step.rows.cues[index].to(step.logits.device), step.rows.labels[index].to(step.logits.device)
         conditions = labels if self.direction == "anti-causal" else torch.zeros_like(labels)
+        values = step.logits.log_softmax(1)
+        bandwidth = median_distance(values) if self.bandwidth is None else self.bandwidth
         found = [
             squared_mmd(
-                step.logits,
-                (conditions == condition) & (cues == cue),
-                (conditions == condition) & (cues != cue),
-                self.bandwidth,
+                values, (conditions == condition) & (cues == cue), (conditions == condition) & (cues != cue), bandwidth
             )
             for condition in conditions.unique()
             for cue in cues.unique()
         ]
         return self.weight * sum(found) / len(found)
+
+
+def median_distance(values: Float[Tensor, "row token"]) -> float:
+    """Between two of the rows; 1 where that is 0."""
+    apart = torch.nn.functional.pdist(values.detach())
+    return float(apart.median()) or 1.0 if len(apart) else 1.0
 
 
 def squared_mmd(

@@ -2,6 +2,7 @@
 
 from icp.counterfactual import lexicons
 from icp.counterfactual.association import association
+from icp.counterfactual.checked import check_pairs
 from icp.counterfactual.difference import edit_distance, edited_spans
 from icp.counterfactual.domains import FILM_REVIEWS, JOB_APPLICATIONS, MEDICAL_NOTES, PRODUCT_COMPLAINTS, WORLDS
 from icp.counterfactual.editors import Editor
@@ -10,9 +11,11 @@ from icp.counterfactual.endpoint import Endpoint
 from icp.counterfactual.equations import Equation, Equations
 from icp.counterfactual.finders import Classifier, Column, Finder, Pattern
 from icp.counterfactual.function import Function
-from icp.counterfactual.given import Given, given_pairs
+from icp.counterfactual.given import Given, given_pairs, pairs_again
+from icp.counterfactual.graph import causal_graph
 from icp.counterfactual.language_model import LanguageModel
 from icp.counterfactual.lexicon import Lexicon
+from icp.counterfactual.lines import lines_of
 from icp.counterfactual.made import MadePairs
 from icp.counterfactual.make import make_pairs
 from icp.counterfactual.proposal import Proposal, proposed
@@ -40,6 +43,7 @@ __all__ = [
     "Column", "CueEffects", "CueFlips", "Edit", "EditDistance", "Editor", "Endpoint", "Equation", "Equations",
     "Finder", "FixedWords", "Function", "Given", "LabelAgrees", "LanguageModel", "Lexicon", "LexiconSwap",
     "MadePairs", "Pattern", "PerplexityRatio", "Proposal", "Rejection", "Row", "Shot", "SpansKept", "Spec",
-    "Template", "Validator", "Variable", "World", "WorldEditor", "association", "cue_effects", "edit_distance",
-    "edited_spans", "given_pairs", "label_classifier", "lexicons", "make_pairs", "proposed", "show",
+    "Template", "Validator", "Variable", "World", "WorldEditor", "association", "causal_graph", "check_pairs",
+    "cue_effects", "edit_distance", "edited_spans", "given_pairs", "label_classifier", "lexicons", "lines_of",
+    "make_pairs", "pairs_again", "proposed", "show",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ def association(
     of the variable is left out. `by` is a column: the same is told within each of its values too, where
     both values of the variable occur.
 
-    Raises `DataError` where all rows say the same value or none, or one has no such column.
+    Raises `DataError` where all rows say the same value or none, or one has no text, no label or no such column.
     """
     if not 0 <= answer < len(spec.classes):
         raise SpecError(f"answer={answer} is none of the classes {', '.join(spec.classes)}: give the index of one")

@@ -1,11 +1,13 @@
 """What differs between a text and its counterpart, token by token."""
 
 import re
+from itertools import pairwise
 
-from icp.counterfactual.rows import Span
+from icp.counterfactual.rows import Edit, Row, Span
+from icp.counterfactual.words import WORD
 
-TOKEN = re.compile("[^\\W_]+(?:['\u2019][^\\W_]+)*|[^\\w\\s]|_")
-"""A word, with apostrophes inside, or one sign that is neither a word nor a space."""
+TOKEN = re.compile(rf"{WORD.pattern}|[^\w\s]|_")
+"""A word, or one sign that is neither a word nor a space."""
 
 
 def edited_spans(text: str, counterpart: str) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
@@ -19,7 +21,7 @@ def edited_spans(text: str, counterpart: str) -> tuple[tuple[Span, ...], tuple[S
 
     ours, theirs = list(TOKEN.finditer(text)), list(TOKEN.finditer(counterpart))
     matching = LCSseq.opcodes([m.group() for m in ours], [m.group() for m in theirs])
-    spans, new_spans, at, new_at = [], [], 0, 0
+    spans, new_spans = [], []
     for start, stop, new_start, new_stop in _gaps(matching, ours, theirs, len(text), len(counterpart)):
         before, after = text[start:stop], counterpart[new_start:new_stop]
         if before == after:
@@ -36,6 +38,23 @@ def edit_distance(text: str, counterpart: str) -> float:
     from rapidfuzz.distance import Levenshtein
 
     return Levenshtein.normalized_distance(TOKEN.findall(text), TOKEN.findall(counterpart))
+
+
+def span_fault(row: Row, edit: Edit) -> str | None:
+    """Why the spans of an edit are not where its two texts differ, in one sentence; None where they are.
+
+    Inside the spans the texts may share words: an edit may say more than the least that tells them apart.
+    """
+    if len(edit.spans) != len(edit.new_spans) or not edit.spans:
+        return f"the edit names {len(edit.spans)} spans of the text and {len(edit.new_spans)} of the counterpart"
+    for text, spans in ((row.text, edit.spans), (edit.text, edit.new_spans)):
+        flat = [0, *(place for span in spans for place in span), len(text)]
+        if any(one > other for one, other in pairwise(flat)):
+            return f"the spans {spans} are not in order within the {len(text)} characters of {text[:60]!r}"
+    for kept, new in zip(outside(row.text, edit.spans), outside(edit.text, edit.new_spans)):
+        if kept != new:
+            return f"the texts differ outside the spans: {_about(kept, new)!r} becomes {_about(new, kept)!r}"
+    return None
 
 
 def outside(text: str, spans: tuple[Span, ...]) -> list[str]:
@@ -68,3 +87,10 @@ def _shared_spaces(before: str, after: str) -> tuple[int, int]:
     ):
         trailing += 1
     return leading, trailing
+
+
+def _about(text: str, other: str) -> str:
+    """The part of a text that the other one does not share with it at its beginning or its end, with some context."""
+    first = next((i for i, (a, b) in enumerate(zip(text, other)) if a != b), min(len(text), len(other)))
+    last = next((i for i, (a, b) in enumerate(zip(text[::-1], other[::-1])) if a != b), min(len(text), len(other)))
+    return text[max(0, first - 10) : max(first, len(text) - last) + 10][:80]

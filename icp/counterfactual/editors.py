@@ -15,9 +15,17 @@ class Editor:
     def variables(self) -> tuple[str, ...]:
         raise NotImplementedError
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Columns of a row that hold what it proposes, which a pair says already and does not keep again."""
+        return ()
+
     def begin(self, spec: Spec) -> None:
-        """Raises `SpecError` where it cannot edit these variables as the spec finds them."""
+        """Raises `SpecError` where it cannot edit these variables as the spec finds them, before a row is read."""
 
     def edits(self, row: Row, spec: Spec) -> Iterator[Edit | Rejection]:
-        """Proposals for a row, the best first, or why there is none. The same row gives the same proposals."""
+        """Proposals for a row, the best first, or why there is none. The same row gives the same proposals.
+
+        Outside the spans that an edit names both texts have to be the same.
+        """
         raise NotImplementedError

@@ -1,20 +1,29 @@
 """Counterfactual words by a model behind an OpenAI-compatible address. Nothing is sent unless you make one."""
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.client import HTTPException
 from itertools import count
+from pathlib import Path
+from socket import gaierror
+from ssl import SSLCertVerificationError
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from icp.counterfactual.rows import Rejection
 from icp.counterfactual.spec import Spec
 from icp.counterfactual.written import Shot, Written
-from icp.errors import EndpointError
+from icp.errors import ArtefactError, EndpointError
 
 AGAIN = (408, 409, 429, 500, 502, 503, 504)
+OF_A_TEXT = (*AGAIN, 400, 413, 422)
+"""Statuses after which another text may be answered: 400 is what servers say of one that is too long for the model."""
+UNREACHABLE = (ConnectionRefusedError, gaierror, SSLCertVerificationError)
 
 
 @dataclass(frozen=True)
@@ -23,9 +32,15 @@ class Endpoint(Written):
 
     Texts are sent to `base_url`/chat/completions, such as `http://127.0.0.1:8000/v1`, and `api_key` goes with them as a
     bearer token where it is given. The first answer is asked for at temperature 0; `samples` more, at `temperature`,
-    come with seeds counted from `seed`: whether the same seed gives the same answer is up to the server. What fails is
-    tried again `retries` times, after `pause` seconds and then twice as long each time, where it may pass by itself.
-    Raises `EndpointError` where it does not.
+    come with seeds counted from `seed`: whether the same seed gives the same answer is up to the server.
+
+    What fails is tried again `retries` times, after `pause` seconds and then twice as long each time, where it may pass
+    by itself. Where it does not (a timeout, a server error), where the server refuses this one text (status 400, 413 or
+    422), and where an answer is no chat completion, the text is rejected (`request failed`). `EndpointError` is raised
+    for what no other text would get around: an address that cannot be reached, and any other status.
+
+    With `answers`, a file, every answer is appended there as it comes, and what is there is not asked for again: a run
+    that ended early goes on where it was, and the same run later makes the same pairs.
     """
 
     variable: str
@@ -42,6 +57,7 @@ class Endpoint(Written):
     timeout: float = 60.0
     retries: int = 3
     pause: float = 1.0
+    answers: str | Path | None = None
 
     def begin(self, spec: Spec) -> None:
         super().begin(spec)
@@ -53,25 +69,62 @@ class Endpoint(Written):
                 "the others at least 0"
             )
 
-    def write(self, prompt: str) -> list[str]:
-        return [self._answer(prompt, number) for number in range(self.samples)]
+    def write(self, prompt: str) -> list[str] | Rejection:
+        found = []
+        for number in range(self.samples):
+            asked = {
+                "model": self.model, "messages": [{"role": "user", "content": prompt}], "max_tokens": self.max_tokens,
+                "temperature": self.temperature if number else 0.0, "seed": self.seed + number,
+            }  # fmt: skip
+            answer = self._answer(asked)
+            if isinstance(answer, Rejection):
+                return answer
+            found.append(answer)
+        return found
 
-    def _answer(self, prompt: str, number: int) -> str:
-        asked = {
-            "model": self.model, "messages": [{"role": "user", "content": prompt}], "max_tokens": self.max_tokens,
-            "temperature": self.temperature if number else 0.0, "seed": self.seed + number,
-        }  # fmt: skip
+    def _answer(self, asked: dict[str, Any]) -> str | Rejection:
+        key = hashlib.sha256(json.dumps([self._url, asked], sort_keys=True).encode()).hexdigest()
+        if key in self._known:
+            return self._known[key]
         told = self._posted(asked)
+        if isinstance(told, Rejection):
+            return told
         try:
-            return told["choices"][0]["message"]["content"] or ""
-        except (KeyError, IndexError, TypeError) as error:
-            raise EndpointError(f"{self._url} answered {str(told)[:200]!r}, which is no chat completion") from error
+            answer = json.loads(told)["choices"][0]["message"]["content"]
+        except (ValueError, KeyError, IndexError, TypeError):
+            answer = told
+        if not isinstance(answer, str | None):
+            return Rejection("request failed", f"{self._url} answered {told[:200]!r}, which is no chat completion")
+        self._known[key] = answer or ""
+        if self.answers is not None:
+            with Path(self.answers).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"asked": key, "answer": answer or ""}, ensure_ascii=False) + "\n")
+        return answer or ""
+
+    @cached_property
+    def _known(self) -> dict[str, str]:
+        """The answers that the file has, by the digest of what was asked."""
+        path, known = Path(self.answers or ""), {}
+        if self.answers is None or not path.is_file():
+            return known
+        stored = path.read_bytes()
+        whole = stored[: stored.rfind(b"\n") + 1]  # the line that was being written when a run was killed is dropped
+        if whole != stored:
+            path.write_bytes(whole)
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                told = json.loads(line)
+                known[told["asked"]] = told["answer"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ArtefactError(f"line {number} of {path} holds no answer: give the file of an Endpoint") from error
+        return known
 
     @property
     def _url(self) -> str:
         return self.base_url.rstrip("/") + "/chat/completions"
 
-    def _posted(self, asked: dict[str, Any]) -> Any:
+    def _posted(self, asked: dict[str, Any]) -> bytes | Rejection:
+        """The body of the answer, or why there is none for this text."""
         headers = {"Content-Type": "application/json"}
         if self.api_key is not None:
             headers["Authorization"] = f"Bearer {self.api_key}"
@@ -79,14 +132,17 @@ class Endpoint(Written):
             try:
                 request = Request(self._url, json.dumps(asked).encode(), headers)
                 with urlopen(request, timeout=self.timeout) as answer:
-                    return json.loads(answer.read())
+                    return answer.read()
             except HTTPError as error:
-                why, final = f"status {error.code}: {error.read(200).decode(errors='replace')}", error.code not in AGAIN
+                why = f"status {error.code}: {error.read(200).decode(errors='replace')}"
+                again, passes = error.code in AGAIN, error.code in OF_A_TEXT
             except (URLError, OSError, HTTPException) as error:
-                why, final = str(getattr(error, "reason", error)) or type(error).__name__, False
-            except ValueError as error:
-                raise EndpointError(f"{self._url} answered what is no JSON ({error}): is it a chat API?") from error
-            if final or attempt == self.retries:
+                reason = getattr(error, "reason", error)
+                why, again, passes = str(reason) or type(error).__name__, True, not isinstance(reason, UNREACHABLE)
+            if not again or attempt == self.retries:
                 tries = f"after {attempt + 1} tries" if attempt else "at once"
-                raise EndpointError(f"{self._url} failed {tries} ({why.strip()}): check base_url, model and api_key")
+                told = f"{self._url} failed {tries} ({why.strip()})"
+                if passes:
+                    return Rejection("request failed", told)
+                raise EndpointError(f"{told}: check base_url, model and api_key")
             time.sleep(self.pause * 2**attempt)

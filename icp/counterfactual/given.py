@@ -1,6 +1,7 @@
 """Pairs that are there already, such as those that people wrote, with their edits marked and checked as any others."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from icp.counterfactual.difference import edited_spans
 from icp.counterfactual.editors import Editor
 from icp.counterfactual.finders import Column, Finder
-from icp.counterfactual.made import MadePairs
+from icp.counterfactual.made import MadePairs, table_of
 from icp.counterfactual.make import make_pairs
 from icp.counterfactual.rows import Edit, Rejection, Row
 from icp.counterfactual.spec import Spec
@@ -35,21 +36,26 @@ class Given(Editor):
     def variables(self) -> tuple[str, ...]:
         return (self.variable,)
 
-    def begin(self, spec: Spec) -> None:
-        spec.variable(self.variable)
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (COUNTERPART, LABEL, NEW_VALUE)
 
     def edits(self, row: Row, spec: Spec) -> Iterator[Edit | Rejection]:
         text, label = row.columns.get(COUNTERPART), row.columns.get(LABEL)
         if not isinstance(text, str) or not text.strip():
             yield Rejection("no counterpart", f"the row has the {COUNTERPART} {text!r}: give one in that column")
             return
+        if label is not None:
+            if label not in range(len(spec.classes)):
+                told = f"the counterpart {text!r} has the label {label!r}: the spec has {len(spec.classes)} classes"
+                yield Rejection("contradicts the spec", told)
+                return
+            label = int(label)
         spans, new_spans = edited_spans(row.text, text)
         before, after = row.columns.get(VALUE), row.columns.get(NEW_VALUE)
         if before is None or after is None:
             before, after = _words(row.text, spans), _words(text, new_spans)
             if any(cause.name == self.variable for cause in spec.causes) and label is not None:
-                if not 0 <= label < len(spec.classes) or row.label >= len(spec.classes):
-                    raise SpecError(f"{text!r} has the label {label}: the spec has {len(spec.classes)} classes")
                 before, after = spec.classes[row.label], spec.classes[label]
         yield Edit(text, self.variable, str(before), str(after), spans, new_spans, label)
 
@@ -80,6 +86,37 @@ def given_pairs(
     finder = spec.variable(variable).finder
     rows = [_row(one, other, finder, spec) for one, other in pairs]
     return make_pairs(rows, edit=Given(variable), spec=spec, validators=validators, folder=folder, progress=progress)
+
+
+def pairs_again(
+    made: "str | Path",
+    variable: str,
+    *,
+    spec: Spec,
+    validators: Sequence[Validator] = (),
+    folder: "str | Path | None" = None,
+    progress: bool = True,
+) -> MadePairs:
+    """The pairs of a folder that was changed since it was written, checked row by row as if somebody had given them.
+
+    `MadePairs.load` refuses such a folder whole. Here the rows that are still pairs of edits of `variable` are kept,
+    and each of the others is rejected with its reason. Raises `ArtefactError` where there are no rows to read.
+    """
+    rows = _stored(table_of(made))
+    return make_pairs(rows, edit=Given(variable), spec=spec, validators=validators, folder=folder, progress=progress)
+
+
+def _stored(table: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
+    """Rows as `Given` reads them; one whose columns cannot be read is left as it is, which is no row."""
+    for stored in table:
+        try:
+            columns = dict(json.loads(stored["columns"]))
+        except (ValueError, TypeError):
+            yield str(stored)
+            continue
+        values = {VALUE: stored["before"], NEW_VALUE: stored["after"]}
+        texts = {name: stored[name] for name in ("text", "label", COUNTERPART, LABEL)}
+        yield columns | values | texts
 
 
 def _row(one: Any, other: Any, finder: Finder, spec: Spec) -> Row:

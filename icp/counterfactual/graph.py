@@ -5,13 +5,19 @@ from typing import Any
 from icp.counterfactual.spec import Spec
 from icp.page import Html, element, joined
 
+STYLE = """
+.graph { font: 14px system-ui, sans-serif; } .graph line { stroke: #5a6270; stroke-width: 1.5; }
+.graph path { fill: #5a6270; } .graph rect { stroke: #5a6270; fill: #f5f6f8; } .graph rect.label { fill: #1f2430; }
+.graph text.label { fill: white; } .graph rect.cue { fill: white; stroke-dasharray: 5 4; }
+"""
 WIDTH, HEIGHT, ACROSS, DOWN, MARGIN = 160, 34, 240, 56, 8
 
 
-def drawn(spec: Spec) -> Html:
-    """Arrows go from left to right, from what causes to what is caused; a dashed line joins a cue and the label.
+def causal_graph(spec: Spec) -> Html:
+    """A drawing that pages take in and notebooks show.
 
-    The label has a dark box, causes have a light one, and cues a dashed one.
+    Arrows go from left to right, from what causes to what is caused; a dashed line joins a cue and the label. The label
+    has a dark box, causes have a light one, and cues a dashed one.
     """
     places = _places(spec)
     lines = [_arrow(places[one], places[other]) for one, other in spec.arrows]
@@ -28,8 +34,8 @@ def drawn(spec: Spec) -> Html:
         f"{', '.join(f'{one} to {other}' for one, other in spec.arrows)}; cues: {', '.join(c.name for c in spec.cues)}"
     )
     picture = element(
-        "svg", element("title", told), element("defs", tip), *lines, *boxes, viewBox=f"0 0 {width} {height}",
-        width=width, height=height, class_="graph", role="img",
+        "svg", element("title", told), element("style", STYLE), element("defs", tip), *lines, *boxes,
+        viewBox=f"0 0 {width} {height}", width=width, height=height, class_="graph", role="img",
     )  # fmt: skip
     return element("div", picture, class_="scroll")
 

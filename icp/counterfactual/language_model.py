@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from icp.counterfactual.rows import Rejection
 from icp.counterfactual.written import Shot, Written
+from icp.errors import ProbeError
 from icp.generation import generate
 from icp.model import Model
 
@@ -12,8 +14,9 @@ from icp.model import Model
 class LanguageModel(Written):
     """A local model (`icp.load`) writes the words that say another value; see `Written` for what is kept of them.
 
-    Of each prompt the greedy answer comes first; further `samples` are drawn with `temperature` and `seed`. The model
-    should not be the one that is trained on the pairs.
+    Of each prompt the greedy answer comes first; further `samples` are drawn with `temperature` and `seed`. A text for
+    which the model has no room is rejected (`prompt too long`). The model should not be the one that is trained on the
+    pairs.
     """
 
     variable: str
@@ -26,9 +29,12 @@ class LanguageModel(Written):
     max_tokens: int = 12
     most_words: int = 6
 
-    def write(self, prompt: str) -> list[str]:
+    def write(self, prompt: str) -> list[str] | Rejection:
         how = {"seed": self.seed, "max_tokens": self.max_tokens}
-        [answers] = generate(self.model, [prompt], **how)
+        try:
+            [answers] = generate(self.model, [prompt], **how)
+        except ProbeError as error:
+            return Rejection("prompt too long", str(error))
         if self.samples > 1:
             [drawn] = generate(self.model, [prompt], samples=self.samples - 1, temperature=self.temperature, **how)
             answers = [*answers, *drawn]

@@ -47,7 +47,7 @@ class MadePairs:
     @cached_property
     def table(self) -> "Dataset":
         """A row a pair; memory-mapped."""
-        return _mapped(self.folder / PAIRS)
+        return table_of(self.folder)
 
     @cached_property
     def rejected(self) -> "Dataset":
@@ -76,15 +76,19 @@ class MadePairs:
     def to_pairs(self, template: str, answers: Sequence[str]) -> PreservingPairs | FlippingPairs:
         """Pairs to train or measure on: `template` holds `{text}`, `answers` are the label words, one a class.
 
-        The group of a text is the value that the edited variable has in it.
+        The group of a text is the value that the edited variable has in it. Several pairs of one row have that row for
+        their `word` where the data have none, so that intervals know that they are not independent.
         """
         if isinstance(answers, str) or len(answers) != len(self.spec.classes):
             raise DataError(f"{answers!r} is not one answer a class: the classes are {', '.join(self.spec.classes)}")
         examples, flipped = [], []
         require_fields(template, [LabelledText("", 0)], ("text",))
-        for row, edit in self:
+        times = Counter(numbers := self.table["row"])
+        for number, (row, edit) in zip(numbers, self):
             text, other = (filled(template, LabelledText(one, 0)) for one in (row.text, edit.text))
             clusters = {name: row.columns.get(name) for name in ("template", "word")}
+            if clusters["word"] is None and times[number] > 1:
+                clusters["word"] = f"row {number}"
             groups = {"group": edit.before, "counterpart_group": edit.after}
             examples.append(Example(text, other, tuple(answers), row.label, **clusters, **groups))
             flipped.append(edit.label)
@@ -114,7 +118,7 @@ class MadePairs:
             if (now := digest_of(folder / name)) != told["digests"][name]:
                 raise ArtefactError(
                     f"{folder / name} was changed since it was written (digest {now[:12]}, written with "
-                    f"{told['digests'][name][:12]}): make the pairs again, so that they are checked"
+                    f"{told['digests'][name][:12]}): make the pairs again, or check these by pairs_again"
                 )
         made = cls(Spec.of(told["spec"], str(folder / ABOUT)), KINDS[told["kind"]], told["counts"], folder)
         made._require_kind()
@@ -188,6 +192,18 @@ def _digest(told: Mapping[str, Any]) -> str:
 def digest_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def table_of(folder: "str | Path") -> "Dataset":
+    """The pairs of a folder, unchecked; raises `ArtefactError` where they cannot be read."""
+    path = Path(folder) / PAIRS
+    try:
+        found = _mapped(path)
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{path} cannot be read as pairs ({error}): it is missing, cut short or foreign") from error
+    if missing := {"text", "label", "columns", "counterpart", "counterpart_label"} - set(found.column_names):
+        raise ArtefactError(f"{path} has no column {min(missing)!r}: it holds no pairs")
+    return found
 
 
 def _mapped(path: Path) -> "Dataset":

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,17 +10,20 @@ from typing import Any
 
 from tqdm import tqdm
 
+from icp.counterfactual.difference import span_fault
 from icp.counterfactual.editors import Editor
 from icp.counterfactual.made import ABOUT, FORMAT, MadePairs, Writer
-from icp.counterfactual.rows import Edit, Rejection, Row, rows_of
+from icp.counterfactual.rows import Edit, Rejection, Row, records_of, row_of
 from icp.counterfactual.spec import Spec
 from icp.counterfactual.validator import Validator
-from icp.errors import SpecError
+from icp.errors import DataError, SpecError
 from icp.files import writing_folder
 from icp.pairs import PreservingPairs
 
 TOGETHER = 64
 """Rows whose proposals are validated together."""
+UNREAD = Row("", 0)
+"""Stands for a row that has no text or no label."""
 
 
 def make_pairs(
@@ -37,30 +40,31 @@ def make_pairs(
 
     `data` are `icp.data.Labelled` or rows with `text`, `label` and whatever columns the spec reads; they are gone
     through once, in constant memory. Of each row's proposals the first `keep` that nothing rejects are kept: what
-    changes nothing, changes another variable of the spec too, has a label that contradicts the kind, or that one of the
-    `validators` rejects. A row that contradicts the spec is rejected as well. With `folder` the files are kept there
-    (`MadePairs.load`), else for as long as the result.
+    changes nothing, was proposed before, changes another variable of the spec too, has a label that contradicts the
+    kind, or that one of the `validators` rejects. A row that contradicts the spec, or has no text or no label, is
+    rejected as well. With `folder` the files are kept there (`MadePairs.load`), else for as long as the result; where
+    it ends with an error, none are.
 
-    Raises `SpecError` where `edit` mixes causes and cues, edits another variable than it says, or edits a cause and
-    nothing says what the new label is.
+    Raises `SpecError` where `edit` mixes causes and cues, edits another variable or other characters than it says, or
+    edits a cause and nothing says what the new label is; `DataError` where no row at all has a text and a label.
     """
-    kinds = {spec.kind_of(name) for name in edit.variables}
-    if len(kinds) != 1:
-        named = ", ".join(edit.variables) or "nothing"
-        raise SpecError(f"the edit changes {named}, causes and cues at once: one edit makes pairs of one kind")
-    if keep < 1:
-        raise SpecError(f"keep={keep} pairs of a row: give at least 1")
-    kind = kinds.pop()
     for variable in spec.variables:
         variable.finder.begin()
     for part in (edit, *validators):
         part.begin(spec)
+    kinds = {spec.kind_of(name) for name in edit.variables}
+    if len(kinds) != 1:
+        told = f"changes {', '.join(edit.variables)}, causes and cues at once" if kinds else "changes nothing"
+        raise SpecError(f"the edit {told}: one edit makes pairs of one kind")
+    if keep < 1:
+        raise SpecError(f"keep={keep} pairs of a row: give at least 1")
+    kind = kinds.pop()
     temporary = TemporaryDirectory(prefix="icp-pairs-") if folder is None else None
     place = Path(temporary.name if folder is None else folder)
     with nullcontext(place) if folder is None else writing_folder(place, ABOUT, FORMAT) as work:
         writer = Writer(work)
         total = len(data) if hasattr(data, "__len__") else None
-        rows = enumerate(rows_of(data))
+        rows = enumerate(records_of(data))
         with tqdm(total=total, unit="row", disable=not progress) as bar:
             while part := list(islice(rows, TOGETHER)):
                 _of_rows(part, edit, spec, validators, keep, writer)
@@ -78,6 +82,7 @@ class _Pending:
     before: dict[str, tuple[str, ...]]
     proposals: Iterator[Edit | Rejection]
     outcomes: list[tuple[Edit | None, Rejection | None]]
+    proposed: set[str] = field(default_factory=set)
     kept: int = 0
 
     def next_edit(self, editor: Editor, spec: Spec) -> Edit | None:
@@ -91,6 +96,16 @@ class _Pending:
                     f"the editor of {', '.join(editor.variables)} proposed an edit of {proposal.variable!r}: it has to "
                     "name every variable that it edits"
                 )
+            if proposal.text != self.row.text and (fault := span_fault(self.row, proposal)) is not None:
+                raise SpecError(
+                    f"the {type(editor).__name__} that edits {proposal.variable} made {proposal.text!r} of "
+                    f"{self.row.text!r}, and does not say where: {fault}"
+                )
+            if proposal.text in self.proposed:
+                told = f"{proposal.text!r} was proposed for this text before"
+                self.outcomes.append((proposal, Rejection("proposed before", told)))
+                continue
+            self.proposed.add(proposal.text)
             edit, why = _labelled(self.row, proposal, spec, self.before)
             if why is None:
                 return edit
@@ -99,7 +114,7 @@ class _Pending:
 
 
 def _of_rows(
-    rows: Sequence[tuple[int, Row]],
+    rows: Sequence[tuple[int, Any]],
     editor: Editor,
     spec: Spec,
     validators: Sequence[Validator],
@@ -107,7 +122,9 @@ def _of_rows(
     writer: Writer,
 ) -> None:
     """Every round takes the next proposal of each row that has fewer than `keep`, and validates them together."""
-    pending = [_pending(number, row, editor, spec) for number, row in rows]
+    pending = [_pending(number, record, editor, spec) for number, record in rows]
+    if pending[0].number == 0 and all(one.row is UNREAD for one in pending):
+        raise DataError(f"none of the first {len(pending)} rows can be read: {pending[0].outcomes[0][1].told}")
     waiting = pending
     while waiting:
         edits = [(one, edit) for one in waiting if (edit := one.next_edit(editor, spec)) is not None]
@@ -121,18 +138,22 @@ def _of_rows(
         for edit, why in one.outcomes:
             writer.proposed += edit is not None
             if why is None:
-                writer.accept(one.number, one.row, edit)
+                kept = {name: value for name, value in one.row.columns.items() if name not in editor.reads}
+                writer.accept(one.number, replace(one.row, columns=kept), edit)
             else:
                 writer.reject(one.number, one.row, edit, why)
     writer.rows += len(rows)
 
 
-def _pending(number: int, row: Row, editor: Editor, spec: Spec) -> _Pending:
+def _pending(number: int, record: Any, editor: Editor, spec: Spec) -> _Pending:
+    row = UNREAD
     try:
+        row = row_of(record, number)
         _require_label(row, spec)
         before = spec.values_in(row)
-    except SpecError as error:
-        return _Pending(number, row, {}, iter(()), [(None, Rejection("contradicts the spec", str(error)))])
+    except (DataError, SpecError) as error:
+        reason = "no text or label" if row is UNREAD else "contradicts the spec"
+        return _Pending(number, row, {}, iter(()), [(None, Rejection(reason, str(error)))])
     return _Pending(number, row, before, iter(editor.edits(row, spec)), [])
 
 

@@ -45,29 +45,35 @@ class Rejection:
     told: str
 
 
-def rows_of(data: Iterable[Any]) -> Iterator[Row]:
-    """Rows from `icp.data.Labelled`, a DataFrame, or mappings with `text` and `label`, such as a `datasets.Dataset`.
+def records_of(data: Iterable[Any]) -> Iterator[Any]:
+    """What `row_of` reads, from `icp.data.Labelled`, a DataFrame, or mappings such as a `datasets.Dataset`."""
+    return iter(data.to_dict("records") if hasattr(data, "to_dict") and hasattr(data, "columns") else data)
 
-    Raises `DataError` naming the row that has no text or no label.
+
+def rows_of(data: Iterable[Any]) -> Iterator[Row]:
+    """Every row of the data; raises `DataError` for one that has no text or no label."""
+    return (row_of(record, number) for number, record in enumerate(records_of(data)))
+
+
+def row_of(record: Any, number: int) -> Row:
+    """A row from a mapping or a dataclass with `text` and `label`; what else these hold are its columns.
+
+    Raises `DataError` naming the row by its number where it has no text or no label.
     """
-    if hasattr(data, "to_dict") and hasattr(data, "columns"):
-        data = data.to_dict("records")
-    for number, given in enumerate(data):
-        if isinstance(given, Row):
-            yield given
-            continue
-        if is_dataclass(given):
-            told = {part.name: getattr(given, part.name) for part in fields(given)}
-        elif isinstance(given, Mapping):
-            told = dict(given)
-        else:
-            raise DataError(f"row {number} is {given!r}: give mappings with 'text' and 'label', or labelled texts")
-        text, label = told.pop("text", None), told.pop("label", None)
-        if not isinstance(text, str) or not text.strip():
-            raise DataError(f"row {number} has the text {text!r}: give every row some words")
-        if isinstance(label, bool) or not isinstance(label, Integral) or label < 0:
-            raise DataError(f"row {number} ({text!r}) has the label {label!r}: give the index of its class")
-        yield Row(text, int(label), told)
+    if isinstance(record, Row):
+        return record
+    if is_dataclass(record):
+        told = {part.name: getattr(record, part.name) for part in fields(record)}
+    elif isinstance(record, Mapping):
+        told = dict(record)
+    else:
+        raise DataError(f"row {number} is {record!r}: give mappings with 'text' and 'label', or labelled texts")
+    text, label = told.pop("text", None), told.pop("label", None)
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"row {number} has the text {text!r}: give every row some words")
+    if isinstance(label, bool) or not isinstance(label, Integral) or label < 0:
+        raise DataError(f"row {number} ({text!r}) has the label {label!r}: give the index of its class")
+    return Row(text, int(label), told)
 
 
 def replaced(text: str, changes: Iterable[tuple[Span, str]]) -> tuple[str, tuple[Span, ...], tuple[Span, ...]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from icp.counterfactual.difference import edited_spans, outside
-from icp.counterfactual.graph import drawn
+from icp.counterfactual.graph import causal_graph
 from icp.counterfactual.made import MadePairs
 from icp.counterfactual.rows import Edit, Row, Span
 from icp.counterfactual.spec import Spec
@@ -52,7 +52,7 @@ def _declared(spec: Spec) -> Section:
         + ", and cues only go with it (dashed). Edits of a cue keep the label, edits of a cause turn it."
     )
     head = ["", "variable", "found by", "values", "labels"]
-    return Section("spec", "What was declared", joined([paragraph(text), drawn(spec), table(head, rows)]))
+    return Section("spec", "What was declared", joined([paragraph(text), causal_graph(spec), table(head, rows)]))
 
 
 def _finder(stored: dict[str, Any]) -> str:

@@ -1,15 +1,15 @@
 """What causes the label and what only goes with it, declared, checked, and kept with the pairs that follow from it."""
 
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icp.counterfactual.finders import Classifier, Column, Finder, Pattern
+from icp.counterfactual.finders import Finder
 from icp.counterfactual.lexicon import Lexicon
 from icp.counterfactual.rows import Row
+from icp.counterfactual.tables import finder_of, require_keys, toml
 from icp.counterfactual.words import joined
 from icp.errors import SpecError
 from icp.files import writing_file
@@ -173,7 +173,7 @@ class Spec:
     @classmethod
     def of(cls, told: Mapping[str, Any], where: str = "the spec") -> "Spec":
         """From what a file has."""
-        _require_keys(told, ("label", "classes"), ("direction", "edges", "cause", "cue"), where)
+        require_keys(told, ("label", "classes"), ("direction", "edges", "cause", "cue"), where)
         for name in ("classes", "edges", "cause", "cue"):
             if not isinstance(told.get(name, []), list | tuple):
                 raise SpecError(f"{where} has {name} = {told[name]!r}: give a list, of [[{name}]] tables for variables")
@@ -207,56 +207,13 @@ class Spec:
 
     def to_toml(self) -> str:
         told = self.stored
-        lines = [f"{name} = {_toml(value)}" for name, value in told.items() if name not in ("cause", "cue")]
+        lines = [f"{name} = {toml(value)}" for name, value in told.items() if name not in ("cause", "cue")]
         for role in ("cause", "cue"):
             for variable in told[role]:
-                lines += ["", f"[[{role}]]", *(f"{name} = {_toml(value)}" for name, value in variable.items())]
+                lines += ["", f"[[{role}]]", *(f"{name} = {toml(value)}" for name, value in variable.items())]
         return "\n".join(lines) + "\n"
 
 
 def _variable(told: Mapping[str, Any], where: str) -> Variable:
-    if not isinstance(told, Mapping):
-        raise SpecError(f"{where} is {told!r}: give a table with a name and a way to find it")
-    forms = {
-        "words": ("lexicon", "aligned", "plurals"),
-        "patterns": (),
-        "column": ("values",),
-        "classifier": ("values",),
-    }
-    given = [form for form in forms if form in told]
-    if len(given) != 1:
-        raise SpecError(
-            f"{where} ({told.get('name')!r}) has to be found in one way: give words, patterns, or a column or a "
-            "classifier with its values"
-        )
-    form = given[0]
-    _require_keys(told, ("name", form), ("labels", *forms[form]), where)
-    for part in ("words", "patterns", "labels"):
-        if not isinstance(told.get(part, {}), Mapping):
-            raise SpecError(f"{where} has {part} = {told[part]!r}: give a table with an entry a value")
-    match form:
-        case "words":
-            how = {name: bool(told[name]) for name in ("aligned", "plurals") if name in told}
-            finder = Lexicon(told.get("lexicon", told["name"]), told["words"], **how)
-        case "patterns":
-            finder = Pattern(told["patterns"])
-        case _:
-            _require_keys(told, ("values",), tuple(told), where)
-            finder = {"column": Column, "classifier": Classifier}[form](told[form], told["values"])
+    finder = finder_of(told, where)
     return Variable(told["name"], finder, told.get("labels"))
-
-
-def _require_keys(told: Mapping[str, Any], needed: tuple[str, ...], more: tuple[str, ...], where: str) -> None:
-    for name in needed:
-        if name not in told:
-            raise SpecError(f"{where} has no {name!r}: it needs {', '.join(needed)} and may have {', '.join(more)}")
-    for name in told:
-        if name not in (*needed, *more):
-            raise SpecError(f"{where} has {name!r}, which is unknown: it may have {', '.join((*needed, *more))}")
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        inside = ", ".join(f"{_toml(name)} = {_toml(one)}" for name, one in value.items())
-        return f"{{ {inside} }}"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # which TOML wants escaped

@@ -1,5 +1,6 @@
 """What tells a good counterfactual pair from a bad one."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,14 +10,15 @@ from icp.counterfactual.spec import Spec
 
 @dataclass(frozen=True)
 class Validator:
-    """Base of what checks pairs: a frozen record with a name, under which rejections are counted.
+    """Base of what checks pairs: a frozen record whose `name`, by default that of its class, rejections are counted by.
 
     One of `reject` and `reject_all` is to be written: the second where many pairs at once are cheaper.
     """
 
     @property
     def name(self) -> str:
-        raise NotImplementedError
+        """`EditDistance` is counted as `edit distance`."""
+        return re.sub(r"\B(?=[A-Z])", " ", type(self).__name__).lower()
 
     def begin(self, spec: Spec) -> None:
         """Raises `SpecError` where it cannot check pairs of this spec."""

@@ -42,8 +42,8 @@ class Written(Editor):
     def variables(self) -> tuple[str, ...]:
         return (self.variable,)
 
-    def write(self, prompt: str) -> list[str]:
-        """The model's answers, the best first; the same prompt has the same answers."""
+    def write(self, prompt: str) -> list[str] | Rejection:
+        """The model's answers, the best first, or why there are none; the same prompt has the same answers."""
         raise NotImplementedError
 
     def begin(self, spec: Spec) -> None:
@@ -76,8 +76,13 @@ class Written(Editor):
         places = [without_article(row.text, one.span) for one in found if one.span is not None]
         said = [row.text[slice(*place)] for place in places]
         words = {plain(one): one for one in said}
-        answers = {word: self.write(self.prompt(row.text, one, value)) for word, one in words.items()}
-        proposed: set[str] = set()
+        answers: dict[str, list[str]] = {}
+        for word, one in words.items():
+            written = self.write(self.prompt(row.text, one, value))
+            if isinstance(written, Rejection):
+                yield written
+                return
+            answers[word] = written
         for sample in range(min(map(len, answers.values()))):
             chosen = {word: trimmed(given[sample], self.most_words) for word, given in answers.items()}
             if not all(chosen.values()):
@@ -85,9 +90,6 @@ class Written(Editor):
                 continue
             changes = [with_its_article(row.text, at, old, chosen[plain(old)]) for at, old in zip(places, said)]
             text, spans, new_spans = replaced(row.text, changes)
-            if text in proposed:
-                continue
-            proposed.add(text)
             now = {one.value for one in spec.variable(self.variable).finder.find(Row(text, row.label, row.columns))}
             if now != {value}:
                 told = f"{text!r} says {' and '.join(sorted(now)) or 'nothing'} for {self.variable}, not {value}"

@@ -82,6 +82,18 @@ def _local(schema: Schema, path: Path) -> Iterator[Located]:
         raise DataError(f"{path} is not text in UTF-8 ({error}): it is cut short or foreign") from error
 
 
+def json_lines(path: "str | Path") -> Iterator[Located]:
+    """The rows of a file of JSON lines, each read when it is asked for."""
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"there is no file {str(path)!r}: give one with a JSON object a line")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield from _json_lines(file, path)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text in UTF-8 ({error}): it is cut short or foreign") from error
+
+
 def _json_lines(file: Any, path: Path) -> Iterator[Located]:
     for number, line in enumerate(file, 1):
         if line.strip():

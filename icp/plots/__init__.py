@@ -10,11 +10,10 @@ from icp.plots.evidence import (
     frontier_plot,
     summary,
 )
-from icp.plots.graph import causal_graph
 from icp.plots.style import plotly_js, short
 from icp.plots.units import dose_response, head_map, neuron_strip
 
 __all__ = [
-    "METRICS", "METRIC_UNITS", "MOST", "audit_plot", "before_after", "causal_graph", "dose_response",
+    "METRICS", "METRIC_UNITS", "MOST", "audit_plot", "before_after", "dose_response",
     "estimates_vs_exact", "frontier_plot", "head_map", "neuron_strip", "plotly_js", "reliability", "short", "summary",
 ]  # fmt: skip

@@ -27,7 +27,6 @@ class CueFlips(Validator):
     """
 
     classifier: Any = None
-    name = "cue flips"
 
     def __post_init__(self):
         if self.classifier is not None:
@@ -54,7 +53,6 @@ class LabelAgrees(Validator):
 
     classifier: Any
     least: float = 0.5
-    name = "label agrees"
 
     def __post_init__(self):
         _function(self.classifier, "predict_proba")

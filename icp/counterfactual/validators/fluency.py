@@ -23,7 +23,6 @@ class PerplexityRatio(Validator):
     model: Model
     bound: float = 2.0
     batch_size: int | None = None
-    name = "perplexity ratio"
 
     def __post_init__(self):
         if not self.bound > 0:

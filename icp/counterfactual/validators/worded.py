@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
-from icp.counterfactual.difference import edit_distance, outside
-from icp.counterfactual.rows import Edit, Row, Span
+from icp.counterfactual.difference import edit_distance, span_fault
+from icp.counterfactual.rows import Edit, Row
 from icp.counterfactual.spec import Spec
 from icp.counterfactual.validator import Validator
 from icp.errors import SpecError
@@ -21,20 +20,11 @@ class SpansKept(Validator):
     Where the variable is not found by words of the text (a column, a classifier), only the first is checked.
     """
 
-    name = "spans kept"
-
     def reject(self, row: Row, edit: Edit, spec: Spec) -> str | None:
-        spans, new_spans = edit.spans, edit.new_spans
-        if len(spans) != len(new_spans) or not spans:
-            return f"the edit names {len(spans)} spans of the text and {len(new_spans)} of the counterpart"
-        for text, these in ((row.text, spans), (edit.text, new_spans)):
-            if not _in_order(these, len(text)):
-                return f"the spans {these} are not in order within the {len(text)} characters of {text[:60]!r}"
-        for kept, new in zip(outside(row.text, spans), outside(edit.text, new_spans)):
-            if kept != new:
-                return f"the texts differ outside the spans: {_about(kept, new)!r} becomes {_about(new, kept)!r}"
+        if (fault := span_fault(row, edit)) is not None:
+            return fault
         places = [found.span for found in spec.variable(edit.variable).finder.find(row) if found.span is not None]
-        for start, stop in spans if places else ():
+        for start, stop in edit.spans if places else ():
             if not any(first <= start and stop <= last for first, last in places):
                 return f"{row.text[start:stop]!r} is edited, which says nothing of {edit.variable}"
         return None
@@ -45,7 +35,6 @@ class FixedWords(Validator):
     """These words, whatever their case, are in the counterpart as often as in the text."""
 
     words: Sequence[str]
-    name = "fixed words"
 
     def __post_init__(self):
         if isinstance(self.words, str) or not self.words or not all(word.strip() for word in self.words):
@@ -69,8 +58,6 @@ class FixedWords(Validator):
 class Changed(Validator):
     """The text differs, not by spaces alone, and so do the edited variable's value and the words that say it."""
 
-    name = "changed"
-
     def reject(self, row: Row, edit: Edit, spec: Spec) -> str | None:
         if row.text.split() == edit.text.split():
             return "the text is the same but for spaces"
@@ -93,7 +80,6 @@ class EditDistance(Validator):
     """
 
     bound: float = 0.5
-    name = "edit distance"
 
     def __post_init__(self):
         if not 0 < self.bound < 1:
@@ -104,15 +90,3 @@ class EditDistance(Validator):
         if distance <= self.bound:
             return None
         return f"{distance:.2f} of the tokens change, and at most {self.bound:g} may"
-
-
-def _in_order(spans: tuple[Span, ...], length: int) -> bool:
-    flat = [0, *(place for span in spans for place in span), length]
-    return all(one <= other for one, other in pairwise(flat))
-
-
-def _about(text: str, other: str) -> str:
-    """The part of a text that the other one does not share with it at its beginning or its end, with some context."""
-    first = next((i for i, (a, b) in enumerate(zip(text, other)) if a != b), min(len(text), len(other)))
-    last = next((i for i, (a, b) in enumerate(zip(text[::-1], other[::-1])) if a != b), min(len(text), len(other)))
-    return text[max(0, first - 10) : max(first, len(text) - last) + 10][:80]
