@@ -15,10 +15,11 @@ ORDER = """
     weights interventions sites live hooks properties probes pairs data.schema data.reader data.labelled
     data.sentiment data.sst2 data.imdb data.bias_bios data.civil_comments data.fever data.questions data.triviaqa
     data.nq_open data.squad data.crows_pairs data.stereoset data.text_pairs data.cad_imdb data.imdb_contrast
-    data.wiki_toxicity_fuzzed data.winobias data.winogender data.counterfact data divergence model embedded
-    loading effects sweep sweep.memory sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store
-    sweep.provenance sweep.results sweep.precision sweep.misses sweep.pool sweep.search sweep.late sweep.crew
-    sweep.ray sweep.arguments sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint
+    data.wiki_toxicity_fuzzed data.winobias data.winogender data.counterfact data.problems data.cladder
+    data.syllogisms data.ontologies data.prontoqa data.corr2cause data divergence model embedded loading effects
+    sweep sweep.memory sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store sweep.provenance
+    sweep.results sweep.precision sweep.misses sweep.pool sweep.search sweep.late sweep.crew sweep.ray
+    sweep.arguments sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint
     sweep.co_ablation sweep.topk sweep.measure scores audit selection erasure rows step sensitivity rerank apart
     invariance presets adapters losses held_out watch runs callbacks mixin trainer finetune baselines.paired
     baselines.flipping baselines.balance baselines.mmd baselines.adversarial baselines.twice baselines.last_layer
@@ -34,8 +35,11 @@ ORDER = """
     counterfactual.validators.classified counterfactual.validators.fluency counterfactual.validators
     counterfactual.corruptions plots.style plots.units plots.evidence plots.calibration plots page sections.text
     sections.answers sections.evidence sections.limits sections.places sections.units sections report
-    counterfactual.graph counterfactual.show counterfactual steps demo demo.sentences demo.reviews demo.run
-    cli_measure cli_train cli_pairs cli
+    counterfactual.graph counterfactual.show counterfactual capt.leakage capt.abstraction capt.estimator
+    capt.corruption capt.cladder_grammar capt.cladder_groups capt.inverse capt.symbols capt.syllogism_rules
+    capt.abstracted capt.renaming capt.worlds capt.training_rows capt.validate capt.lexicon capt.cladder_rules
+    capt.splits capt.quality capt.cache capt.cladder_gold capt.rewritten capt steps demo demo.sentences
+    demo.reviews demo.run cli_measure cli_train cli_pairs cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 

@@ -3,6 +3,8 @@
 from icp.data.bias_bios import bias_bios
 from icp.data.cad_imdb import cad_imdb
 from icp.data.civil_comments import Comment, civil_comments
+from icp.data.cladder import CausalQuestion, cladder, cladder_models
+from icp.data.corr2cause import corr2cause
 from icp.data.counterfact import Fact, Facts, counterfact
 from icp.data.crows_pairs import CrowsPair, crows_pairs
 from icp.data.fever import Claim, fever, fever_symmetric
@@ -10,6 +12,8 @@ from icp.data.imdb import imdb
 from icp.data.imdb_contrast import imdb_contrast
 from icp.data.labelled import Labelled, LabelledText
 from icp.data.nq_open import nq_open
+from icp.data.problems import Problem
+from icp.data.prontoqa import prontoqa
 from icp.data.questions import Question
 from icp.data.squad import squad
 from icp.data.sst2 import sst2
@@ -21,8 +25,9 @@ from icp.data.winobias import Coreference, winobias
 from icp.data.winogender import winogender
 
 __all__ = [
-    "Claim", "Comment", "Coreference", "CrowsPair", "Fact", "Facts", "Labelled", "LabelledText", "Question",
-    "StereoSetItem", "TextPairs", "bias_bios", "cad_imdb", "civil_comments", "counterfact", "crows_pairs", "fever",
-    "fever_symmetric", "imdb", "imdb_contrast", "nq_open", "squad", "sst2", "stereoset", "triviaqa",
-    "wiki_toxicity_fuzzed", "winobias", "winogender",
+    "CausalQuestion", "Claim", "Comment", "Coreference", "CrowsPair", "Fact", "Facts", "Labelled", "LabelledText",
+    "Problem", "Question", "StereoSetItem", "TextPairs", "bias_bios", "cad_imdb", "civil_comments",
+    "cladder", "cladder_models", "corr2cause", "counterfact", "crows_pairs", "fever", "fever_symmetric", "imdb",
+    "imdb_contrast", "nq_open", "prontoqa", "squad", "sst2", "stereoset", "triviaqa", "wiki_toxicity_fuzzed",
+    "winobias", "winogender",
 ]  # fmt: skip

@@ -1,0 +1,26 @@
+"""A prompt that is answered by one of a few words, perhaps with the reasoning that leads there."""
+
+from dataclasses import dataclass
+
+from icp.errors import DataError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`answer` is the right one of `answers`; `reasoning` is a worked solution without the answer, None where none is.
+
+    `split` names the kind of world that the words are of, `story` the words that it is told in, and `skeleton` what is
+    left of it without them: problems with one skeleton differ in words, phrasing and order alone.
+    """
+
+    prompt: str
+    answer: str
+    answers: tuple[str, ...]
+    reasoning: str | None = None
+    split: str | None = None
+    story: str | None = None
+    skeleton: str | None = None
+
+    def __post_init__(self):
+        if self.answer not in self.answers:
+            raise DataError(f"the answer {self.answer!r} of {self.prompt[:60]!r} is none of {', '.join(self.answers)}")
