@@ -51,7 +51,7 @@ class Report:
 
     def _repr_html_(self) -> str:
         """In a notebook: the page in a frame, so that neither's styles reach the other."""
-        return element("iframe", srcdoc=self.html, title=self.title, width="100%", height="600")
+        return element("iframe", srcdoc=self.html, title=self.title, width="100%", height="900")
 
 
 def report(
