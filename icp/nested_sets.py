@@ -44,8 +44,8 @@ def frontier(
     the inputs it is measured on (default: `{"task": (probe.balanced(), TaskLoss())}`). Mean masks take the mean over
     `reference` (default: `probe`), and the very same constants are what a selection carries and `icp.prune` folds. The
     intervention must be one that weights can carry: `Mask("zero")`, `Mask("mean")`, `Scale(alpha)`, or `Erase(rank)`,
-    whose directions are fitted on the pairs of `reference`: give others than `probe`, on which the gap left would look
-    smaller than it is.
+    whose directions are fitted on the pairs of `reference`: it has to be given, and others than `probe`, on which the
+    gap left would look smaller than it is.
 
     The sets are the first `sizes` units of the ranking (default: 1, 2, 4, ... and all). With `max_damage`, by which
     each loss may rise in its own unit (one number, or one a loss by name), the set is grown instead, one unit at a time
@@ -54,6 +54,11 @@ def frontier(
     """
     if any(example.counterpart is None for example in probe.examples):
         raise ProbeError("a frontier needs pairs: use Probe.from_pairs")
+    if isinstance(intervention, Erase) and reference is None:
+        raise IcpError(
+            "the directions that Erase takes away are fitted on pairs: give reference=, such as the pairs that the "
+            "ranking was made on; fitted on those that are measured, the gap left would look smaller than it is"
+        )
     property = LogitDifference() if property is None else property
     costs = {"task": (probe.balanced(), TaskLoss())} if costs is None else dict(costs)
     if odd := [name for name in costs if not isinstance(name, str)]:

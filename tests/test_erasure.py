@@ -107,13 +107,18 @@ def test_rows_a_pass_change_nothing(monkeypatch, rows):
 
 def test_a_frontier_of_erased_units_measures_what_is_cut(tmp_path):
     model, pairs = BY_NAME["gpt2"].model(), make_probe()
-    frontier = icp.frontier(model, pairs, ranking(*UNITS[:2]), icp.Erase(), progress=False)
+    frontier = icp.frontier(model, pairs, ranking(*UNITS[:2]), icp.Erase(), reference=pairs, progress=False)
     frontier.save(tmp_path / "frontier")
     selection = icp.Frontier.load(tmp_path / "frontier").select(top=2)
     assert [choice.role for choice in selection.choices] == ["erase", "erase"]
     pruned = icp.prune(model, selection)
     gap = icp.evaluate(pruned, pairs, metrics=["gap"]).values[pruned.name]["gap"]
     np.testing.assert_allclose(np.abs(frontier.gap[2]), gap, atol=1e-8)
+
+
+def test_a_frontier_does_not_fit_on_what_it_measures_unasked():
+    with pytest.raises(icp.IcpError, match="fitted on pairs: give reference="):
+        icp.frontier(BY_NAME["gpt2"].model(), make_probe(), ranking(*UNITS[:2]), icp.Erase(), progress=False)
 
 
 def test_a_saved_selection_is_the_same(tmp_path):
