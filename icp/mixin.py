@@ -24,8 +24,9 @@ INSTEAD = (
 
 def last_checkpoint(folder: "str | Path") -> Path | None:
     """The last whole checkpoint in a folder: one counts as whole once it holds `STATE`."""
-    whole = [path.parent for path in Path(folder).glob(f"checkpoint-*/{STATE}")]
-    return max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+    numbers = {path.parent.name.removeprefix("checkpoint-") for path in Path(folder).glob(f"checkpoint-*/{STATE}")}
+    last = max((int(number) for number in numbers if number.isdecimal()), default=None)
+    return None if last is None else Path(folder) / f"checkpoint-{last}"
 
 
 class ObjectiveMixin:

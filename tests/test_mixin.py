@@ -10,7 +10,7 @@ from transformers import Trainer, TrainingArguments
 
 import icp
 from icp.finetune import ARGUMENTS, seeded
-from icp.mixin import STATE
+from icp.mixin import STATE, last_checkpoint
 from icp.step import Objective
 
 ANSWERS = (" she", " he")
@@ -130,7 +130,7 @@ def test_the_penalty_is_added_to_a_loss_of_ones_own(model, tmp_path, function):
         given["compute_loss_func"] = summed
     got = trained(model, tmp_path, Mine if function else MineLast, lora, options, **given)
     for name in ("loss", "penalty", "task"):
-        assert logged(got, name) == pytest.approx(logged(want, name), rel=1e-4)
+        assert logged(got, name) == pytest.approx(logged(want, name), rel=1e-4, abs=1e-6)
     same, plain = weights(want), weights(trained(model, tmp_path, Plain, lora, options))
     for name, value in weights(got).items():
         assert torch.allclose(value, same[name], atol=1e-5), name
@@ -152,6 +152,15 @@ def test_it_resumes_from_a_checkpoint_with_what_objectives_keep(model, tmp_path)
     (tmp_path / "checkpoint-6" / STATE).unlink()
     with pytest.raises(icp.ArtefactError, match=r"checkpoint-6 holds no icp_objective.safetensors"):
         trained(model, tmp_path, resume=True)
+
+
+def test_the_last_checkpoint_is_the_last_whole_one(tmp_path):
+    assert last_checkpoint(tmp_path) is None
+    for name in ("checkpoint-9", "checkpoint-10", "checkpoint-best"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / STATE).touch()
+    (tmp_path / "checkpoint-11").mkdir()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
 
 
 def test_what_was_pruned_stays_pruned(model, tmp_path):
