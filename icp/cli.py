@@ -194,6 +194,8 @@ def evaluate(
     from icp.pairs import FlippingPairs, Pairs, read_rows
     from icp.steps import answers_changed
 
+    if twice := [name for place, name in enumerate(models) if name in models[:place]]:
+        raise IcpError(f"{twice[0]!r} is named twice: a model is compared with others")
     inputs, loaded = read_rows(probe), {name: load(name) for name in models}
     flipped = None if flipping is None else FlippingPairs.load(flipping)
     result = evaluated(loaded, inputs, list(metric) or None, flipping=flipped)

@@ -320,6 +320,7 @@ def wrong_file(folder):
     ("arguments", "said"),
     [
         (lambda f: ("evaluate", "no/such-model", "--probe", f / "pairs.jsonl"), "no/such-model"),
+        (lambda f: ("evaluate", f / "model", f / "model", "--probe", f / "pairs.jsonl"), "is named twice"),
         (lambda f: ("evaluate", f / "model", "--probe", f / "missing.jsonl"), "missing.jsonl"),
         (lambda f: ("evaluate", f / "model", "--probe", f / "pairs.jsonl", "--metric", "bleu"), "'bleu'"),
         (lambda f: ("prune", f / "model", f / "nowhere"), "nowhere"),
