@@ -242,7 +242,8 @@ def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Re
         "drivers": found("drivers.json", Drivers.load),
         "co_ablation": found("co-ablation.zarr", CoAblation.load),
     }
-    evaluations = {path.stem: Evaluation.load(path) for path in sorted(folder.glob("evaluation*.json"))}
+    evaluated = sorted(folder.glob("evaluation*.json"))
+    evaluations = {path.stem: Evaluation.load(path) for path in evaluated}
     changed = {
         path.stem.removeprefix("changed-answers").strip("-") or "held out": ChangedAnswers.load(path)
         for path in sorted(folder.glob("changed-answers*.json"))
@@ -257,7 +258,19 @@ def report_of(folder: "str | Path", title: str = "", model_name: str = "") -> Re
         evaluations=evaluations,
         changed_answers=changed,
         by_position={p: Effects.load(path) for p in POSITIONS if (path := folder / f"at-{p}.zarr").exists()},
-        notes=told.get("notes", []),
+        notes=[*told.get("notes", []), *_older(evaluated, folder / "selection.safetensors")],
         max_gap_left=told.get("max_gap_left"),
         **artefacts,
     )
+
+
+def _older(evaluated: Sequence[Path], selection: Path) -> list[str]:
+    """A note on each evaluation that was written before the selection was, and may be of another cut."""
+    if not selection.is_file():
+        return []
+    decided = selection.stat().st_mtime
+    return [
+        f"{path.name} was written before {selection.name}, so its models may have been cut otherwise: evaluate again"
+        for path in evaluated
+        if path.stat().st_mtime < decided
+    ]

@@ -1,5 +1,6 @@
 """Each step of a run leaves in its folder what its parts give, and hands the next what it was told to."""
 
+import os
 from dataclasses import replace
 
 import artefacts
@@ -226,6 +227,17 @@ def test_the_report_of_a_folder_is_that_of_its_artefacts(tmp_path):
     parts["changed_answers"] = {"pairs": parts["changed_answers"]["held-out pairs"]}
     assert steps.report_of(tmp_path).html == icp.report("Told", **parts).html
     assert steps.report_of(tmp_path, "Mine", "n").html == icp.report("Mine", **parts | {"model_name": "n"}).html
+
+
+def test_the_report_says_that_an_evaluation_is_older_than_the_selection(tmp_path):
+    parts = artefacts.everything()
+    parts["evaluations"]["held-out pairs"].save(tmp_path / "evaluation.json")
+    parts["selection"].save(tmp_path / "selection.safetensors")
+    said = "evaluation.json was written before selection.safetensors"
+    os.utime(tmp_path / "evaluation.json", (1e9, 1e9))
+    assert said in steps.report_of(tmp_path).html
+    os.utime(tmp_path / "selection.safetensors", (9e8, 9e8))
+    assert said not in steps.report_of(tmp_path).html
 
 
 def test_a_selection_is_described_by_the_units_that_it_does_not_keep(model, tmp_path):
