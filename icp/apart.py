@@ -17,8 +17,9 @@ class OnPairs(Objective):
 
     `objective` is an `icp.Invariance` or a baseline that is a penalty, such as `icp.baselines.Consistency`. The pairs
     have labels, as training rows do, which a divergence between the members of a pair does not look at. Each round
-    through the pairs is in a new order. A step costs one more forward and backward over the pairs than the penalty on
-    training rows. Where several processes train, each draws the same pairs.
+    through the pairs is in a new order, and those that would not fill a last step sit it out. A step costs one more
+    forward and backward over the pairs than the penalty on training rows. Where several processes train, and of a step
+    that accumulates several batches, all draw the same pairs.
     """
 
     objective: Objective
@@ -55,10 +56,7 @@ class OnPairs(Objective):
         return self.objective.penalty(step)
 
     def rows_of(self, rows: Rows, number: int) -> list[int]:
-        """The pairs of step `number`: one after the other, in an order that is drawn anew for each round."""
-        first = number * self.per_step
-        drawn = []
-        for place in range(first, first + self.per_step):
-            order = np.random.default_rng([self.seed, place // len(rows)]).permutation(len(rows))
-            drawn.append(int(order[place % len(rows)]))
-        return drawn
+        """The pairs of step `number`, none of them twice: each round is in an order of its own, in whole steps."""
+        of_round, place = divmod(number, len(rows) // self.per_step)
+        order = np.random.default_rng([self.seed, of_round]).permutation(len(rows))
+        return order[place * self.per_step :][: self.per_step].tolist()
