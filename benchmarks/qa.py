@@ -12,8 +12,8 @@ the same, and the model before is measured once:
 
 - FeverSymmetric's test split: accuracy, where the answers are compared with the median of the model's own, since an
   untuned model gives nearly all claims the same; the difference in accuracy between rows where the claim alone suggests
-  the label to the model before and those where it suggests the other; in logits, how far the answers to twin claims lie
-  apart without evidence, and with it
+  the label to the model before and those where it suggests the other, and the same by what it suggests to each model
+  itself; in logits, how far the answers to twin claims lie apart without evidence, and with it
 - CounterFact: how often the true object is likelier than the one to edit it to, and by how many nats
 - TriviaQA and NQ-open, after three questions of our own: exact match, wrong answers among those given, abstentions; and
   on some of TriviaQA's self-consistency, the share of the most frequent of three samples
@@ -50,6 +50,7 @@ Answer: eight
 Question: {text}
 Answer:"""
 SAMPLES = 3
+MEASURED = {"evidence", "alone", "facts", "samples"}
 PARTS = ("groups", "facts", "questions", "sampled")
 FULL = {"groups": 50, "facts": 200, "questions": 150, "sampled": 40, "heads": 30, "pairs": 48}
 QUICK = {"groups": 5, "facts": 16, "questions": 12, "sampled": 4, "heads": 8, "pairs": 8}
@@ -91,24 +92,28 @@ class Inputs:
 
     def figures(self, before: dict[str, str], after: list[dict[str, str]]) -> dict[str, dict[str, Any]]:
         """Changes from one model's measurements to others', a seed each."""
-        suggested = sign(unpacked(before["alone"]))
+        said = sign(unpacked(before["alone"]))
 
-        def told(name: str, features, of=mean, clusters=None) -> dict[str, Any]:
-            one, many = (np.stack([features(unpacked(row[name])) for row in rows]) for rows in ([before], after))
-            return change(one, many, clusters, of)
+        def told(features, of=mean, clusters=None) -> dict[str, Any]:
+            rows = [
+                {name: unpacked(row[name]) for name in MEASURED | self.questions.keys()} for row in (before, *after)
+            ]
+            found = np.stack([features(row) for row in rows])
+            return change(found[:1], found[1:], clusters, of)
 
         found = {
-            "fever, accuracy": told("evidence", lambda v: counted(fever_right(v).mean(1))),
-            "fever, gap in accuracy": told("evidence", lambda v: counted(fever_gap(v, suggested))),
-            "claims apart, alone": told("alone", lambda v: counted(np.abs(v[::2] - v[1::2]))),
-            "claims apart, evidence": told("evidence", lambda v: counted(claims_apart(v))),
-            "facts, true likelier": told("facts", lambda v: counted(100.0 * (v > 0)), mean, self.facts.clusters),
-            "facts, nats": told("facts", counted, mean, self.facts.clusters),
+            "fever, accuracy": told(lambda row: counted(fever_right(row["evidence"]).mean(1))),
+            "fever, gap in accuracy": told(lambda row: counted(fever_gap(row["evidence"], said))),
+            "fever, gap by its own": told(lambda row: counted(fever_gap(row["evidence"], sign(row["alone"])))),
+            "claims apart, alone": told(lambda row: counted(np.abs(row["alone"][::2] - row["alone"][1::2]))),
+            "claims apart, evidence": told(lambda row: counted(claims_apart(row["evidence"]))),
+            "facts, true likelier": told(lambda row: counted(100.0 * (row["facts"] > 0)), mean, self.facts.clusters),
+            "facts, nats": told(lambda row: counted(row["facts"]), mean, self.facts.clusters),
         }
         for name in self.questions:
             for metric, of in ANSWERED.items():
-                found[f"{name}, {metric}"] = told(name, answered_features, of)
-        return found | {"self-consistency": told("samples", lambda v: counted(100 * v))}
+                found[f"{name}, {metric}"] = told(lambda row, name=name: answered_features(row[name]), of)
+        return found | {"self-consistency": told(lambda row: counted(100 * row["samples"]))}
 
 
 def sign(alone: np.ndarray) -> np.ndarray:

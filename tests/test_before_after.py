@@ -168,6 +168,18 @@ def test_accuracy_on_claims_of_a_case_worked_by_hand():
     assert qa.claims_apart(values).tolist() == [2.0, 1.0]
 
 
+def test_the_gap_is_told_by_what_claims_suggested_before_and_by_what_they_suggest_now():
+    """After, the first claim alone suggests the opposite, and answers with evidence are those of before."""
+    inputs = object.__new__(qa.Inputs)
+    inputs.questions, inputs.facts = {}, icp.Probe.from_texts(["one", "two"])
+    before = {"evidence": [4.0, 3.0, 2.0, 1.0], "alone": [5.0, -5.0], "facts": [1.0, 2.0], "samples": [1.0]}
+    after = before | {"alone": [-5.0, 5.0]}
+    lines = [{name: changes.packed(values) for name, values in row.items()} for row in (before, after)]
+    found = inputs.figures(lines[0], lines[1:])
+    assert (found["fever, gap in accuracy"]["before"], found["fever, gap in accuracy"]["after"]) == (100.0, 100.0)
+    assert (found["fever, gap by its own"]["before"], found["fever, gap by its own"]["after"]) == (100.0, -100.0)
+
+
 def test_figures_of_questions_are_those_of_the_package():
     questions = [data.Question(f"q{number}", (alias,)) for number, alias in enumerate(("ann", "bob", "cat", "dan"))]
     found = [icp.qa.judged(questions, said) for said in (["ann", "x", "", "y"], ["ann", "bob", "x", ""], [""] * 4)]
