@@ -85,7 +85,7 @@ def check(
     named = validator or (() if label_data or language_model else BY_DEFAULT)
     table = check_pairs(made, validators_of(named, made.spec, label_data, language_model), progress=not quiet)
     typer.echo(f"{len(made)} {made.kind.kind} pairs")
-    typer.echo(table.drop(columns="first").to_string(formatters={"share": "{:.1%}".format}))
+    typer.echo(table.drop(columns="first").to_string(formatters={"share accepted": "{:.1%}".format}))
     for name, said in table["first"].drop("all").items():
         if said:
             typer.echo(f"first rejected by {name}: {said}")

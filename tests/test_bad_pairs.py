@@ -110,7 +110,7 @@ BY_HAND = {
     "no counterpart": (dict(counterpart=None), "no counterpart", "has the counterpart None"),
     "unchanged": (dict(counterpart="the king is dull 1"), "unchanged", "as it is"),
     "mixed": (dict(counterpart="the queen is lively 1"), "mixed edit", "changes taste too"),
-    "stranger": (dict(counterpart="one lone queen who is dull"), "edit distance", "of the tokens change"),
+    "stranger": (dict(counterpart="one lone queen who is dull"), "edit too large", "of the tokens change"),
     "columns": (dict(columns="{"), "no text or label", "give mappings"),
 }
 

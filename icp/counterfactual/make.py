@@ -165,7 +165,7 @@ def _judged(pairs: Sequence[tuple[Row, Edit]], spec: Spec, validators: Sequence[
         if not places:
             break
         for place, told in zip(places, validator.reject_all([pairs[place] for place in places], spec), strict=True):
-            found[place] = None if told is None else Rejection(validator.name, told)
+            found[place] = None if told is None else Rejection(validator.reason, told)
     return found
 
 

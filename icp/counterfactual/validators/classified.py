@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -26,6 +26,7 @@ class CueFlips(Validator):
     Without one the values are those that the spec's finder finds, of which the counterpart may say the new one only.
     """
 
+    reason: ClassVar[str] = "value does not flip"
     classifier: Any = None
 
     def __post_init__(self):
@@ -51,6 +52,7 @@ class LabelAgrees(Validator):
     would pass what it believes already. An `icp.Model` is refused for that reason.
     """
 
+    reason: ClassVar[str] = "label classifier disagrees"
     classifier: Any
     least: float = 0.5
 
