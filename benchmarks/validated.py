@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import corruptions
+from corruptions import Corruption, Pair, rates
+
 import icp
 from icp import data
 from icp.counterfactual import (
@@ -28,11 +31,9 @@ from icp.counterfactual import (
     Variable,
     World,
     WorldEditor,
-    corruptions,
     label_classifier,
     make_pairs,
 )
-from icp.counterfactual.corruptions import Corruption, Pair, rates
 from icp.counterfactual.given import Given
 from icp.counterfactual.words import WORD
 
