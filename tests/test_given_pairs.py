@@ -141,6 +141,14 @@ def test_a_counterpart_with_a_label_that_is_none_is_named_and_the_others_kept(la
     assert f"'good' has the label {label!r}: the spec has 2 classes" in made.rejected[0]["told"]
 
 
+def test_a_counterpart_without_a_label_is_named_and_the_others_kept():
+    row = {"text": "bad", "label": 0, "sentiment": "negative", "counterpart": "good"}
+    rows = [row, row | {"counterpart_label": 1}]
+    made = make_pairs(rows, edit=Given("sentiment"), spec=REVIEWS, progress=False)
+    assert len(made) == 1 and made.counts["rejected"] == {"no text or label": 1}
+    assert "'good' has no counterpart_label, and sentiment = 'good' has none in the spec" in made.rejected[0]["told"]
+
+
 def test_what_a_given_pair_edits_besides_its_variable_is_rejected():
     spec = Spec(
         "toxicity", COMMENTS.classes, (), (Variable("height", Pattern({"tall": r"\btall\b", "small": r"\bsmall\b"})),)
