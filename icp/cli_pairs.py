@@ -116,13 +116,7 @@ def validators_of(names: Any, spec: Any, label_data: Path | None, language_model
 
     found = [_validator(name) for name in names]
     if label_data is not None:
-        hidden = [
-            word
-            for cue in spec.cues
-            if isinstance(cue.finder, Lexicon)
-            for of in cue.finder.words.values()
-            for word in of
-        ]
+        hidden = [word for cue in spec.cues if isinstance(cue.finder, Lexicon) for word in cue.finder.marks]
         rows = list(lines_of(label_data, spec))
         labels = label_classifier([row.text for row in rows], [row.label for row in rows], without=hidden)
         found.append(LabelAgrees(labels))
