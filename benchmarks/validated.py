@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import corruptions
+from corruptions import Corruption, Pair, rates
+
 import icp
 from icp import data
 from icp.counterfactual import (
@@ -28,11 +31,9 @@ from icp.counterfactual import (
     Variable,
     World,
     WorldEditor,
-    corruptions,
     label_classifier,
     make_pairs,
 )
-from icp.counterfactual.corruptions import Corruption, Pair, rates
 from icp.counterfactual.given import Given
 from icp.counterfactual.words import WORD
 
@@ -112,7 +113,12 @@ def perplexity(model: icp.Model, count: int) -> dict[str, Any]:
 
 
 def of_reviews(folder: Path) -> dict[str, Any]:
-    """The default bound, fixed before these were read, on all human pairs and on as many random cross-pairings."""
+    """The default bound, fixed before these were read, on all human pairs and on as many random cross-pairings.
+
+    The 30 pairs nearest to the bound, 15 on either side, were looked at by hand, up to 420 characters of each text. 29
+    are the same review turned round; most of the rejected ones are short and wholly reworded, or leave much out. One
+    (train, number 1330 from 0, distance 0.93) has the reviews of two films: a slip of the data set, rightly rejected.
+    """
     splits = [data.cad_imdb(folder / "cad_imdb", split) for split in ("train", "validation", "test")]
     rows = [
         icp.counterfactual.Row(one.text, one.label, {"counterpart": other.text, "counterpart_label": other.label})

@@ -68,22 +68,23 @@ class Carriers:
         }
 
     def table(self, level: float = 0.95) -> "pandas.DataFrame":
-        """A row a model, each number with its interval over pairs, clustered by template and word.
+        """A row a model; `_low` and `_high` are the interval over pairs, clustered by template and word.
 
         | column | meaning |
         |---|---|
         | `overlap` | the share of the top k before that is in the model's top k; `chance` is k of all units |
-        | `total` | the mean effect P(x') - P(x) of the cue |
+        | `total` | the mean effect of the cue, P(x') - P(x) |
         | `carried` | of it, the joint indirect effect of the top k before, chosen on the half of the pairs not used |
-        | `change` | of `carried`, from before, pair by pair; `relative` to it |
+        | `carried_change` | this model's `carried` less that of the model before, pair by pair: below 0 carries less |
+        | `relative_change` | that over `carried` before: 0 is as before, -1 nothing left, below -1 turned round |
         | `spearman`, `recall` | of the estimates that rank, against exact effects: NaN where exact effects rank |
 
-        The direction is each pair's own, so that `total` of the model before is the mean size of the effect, which is
-        above 0 whatever its sign; where the signs of a cue's effect differ from pair to pair, any change of the model
-        brings `total` and `carried` down. A ranking says little of a model through which no cue passes: read `overlap`
-        beside `total`. `recall` is the
-        share of the exact top k, of the units measured exactly, in the estimated one. Intervals of `overlap` are from a
-        bootstrap that ranks anew, and NaN where no resample differs.
+        `total` and `carried` are in units of P, above 0 where the cue pushes P the way that it did before (in each
+        pair its own), and below 0 where the other way. So `total` of the model before is the mean size of
+        the effect; where the signs of a cue's effect differ from pair to pair, any change of the model brings `total`
+        and `carried` down. A ranking says little of a model through which no cue passes: read `overlap` beside `total`.
+        `recall` is the share of the exact top k, of the units measured exactly, in the estimated one. Intervals of
+        `overlap` are from a bootstrap that ranks anew, and NaN where no resample differs.
         """
         import pandas
 
@@ -98,8 +99,8 @@ class Carriers:
         row = _named("overlap", same if model == self.before else self._overlap(model, level))
         row["chance"] = self.k / len(self.ranked[model].dP)
         row |= _named("total", mean_interval(total.astype(float), clusters, level))
-        row |= _named("carried", mean_interval(self.carried[model], clusters, level)) | _named("change", change)
-        row["relative"] = change["mean"] / before.mean() if before.mean() else float("nan")
+        row |= _named("carried", mean_interval(self.carried[model], clusters, level)) | _named("carried_change", change)
+        row["relative_change"] = change["mean"] / before.mean() if before.mean() else float("nan")
         told = self.audits.get(model)
         row["spearman"] = float("nan") if told is None else told.spearman
         row["recall"] = float("nan") if told is None else told.overlap(min(self.k, len(told.units)))

@@ -85,7 +85,7 @@ def check(
     named = validator or (() if label_data or language_model else BY_DEFAULT)
     table = check_pairs(made, validators_of(named, made.spec, label_data, language_model), progress=not quiet)
     typer.echo(f"{len(made)} {made.kind.kind} pairs")
-    typer.echo(table.drop(columns="first").to_string(formatters={"share": "{:.1%}".format}))
+    typer.echo(table.drop(columns="first").to_string(formatters={"share accepted": "{:.1%}".format}))
     for name, said in table["first"].drop("all").items():
         if said:
             typer.echo(f"first rejected by {name}: {said}")
@@ -116,13 +116,7 @@ def validators_of(names: Any, spec: Any, label_data: Path | None, language_model
 
     found = [_validator(name) for name in names]
     if label_data is not None:
-        hidden = [
-            word
-            for cue in spec.cues
-            if isinstance(cue.finder, Lexicon)
-            for of in cue.finder.words.values()
-            for word in of
-        ]
+        hidden = [word for cue in spec.cues if isinstance(cue.finder, Lexicon) for word in cue.finder.marks]
         rows = list(lines_of(label_data, spec))
         labels = label_classifier([row.text for row in rows], [row.label for row in rows], without=hidden)
         found.append(LabelAgrees(labels))

@@ -46,13 +46,7 @@ def generate(
             f"max_tokens and batch_size are at least 1, samples at least 0 and temperature above 0, got {max_tokens}, "
             f"{batch_size}, {samples} and {temperature}"
         )
-    ids = [encode(model.tokenizer, prompt, "") for prompt in prompts]
-    for prompt, tokens in zip(prompts, ids):
-        if model.context is not None and len(tokens) + max_tokens > model.context:
-            raise ProbeError(
-                f"{prompt[:60]!r} has {len(tokens)} tokens: {max_tokens} more do not fit into the {model.context} that "
-                f"{model.name} reads, so shorten it"
-            )
+    ids = [prompt_tokens(model, prompt, max_tokens) for prompt in prompts]
     rows = [(len(tokens), which, number) for which, tokens in enumerate(ids) for number in range(max(1, samples))]
     rows.sort()
     found = [[""] * max(1, samples) for _ in prompts]
@@ -70,6 +64,17 @@ def generate(
 
         within_memory(Plan(ROWS if batch_size is None else batch_size), attempt)
     return found
+
+
+def prompt_tokens(model: Model, prompt: str, max_tokens: int) -> list[int]:
+    """The tokens of a prompt; raises `ProbeError` where they leave no room for `max_tokens`."""
+    tokens = encode(model.tokenizer, prompt, "")
+    if model.context is not None and len(tokens) + max_tokens > model.context:
+        raise ProbeError(
+            f"{prompt[:60]!r} has {len(tokens)} tokens: {max_tokens} more do not fit into the {model.context} that "
+            f"{model.name} reads, so shorten it"
+        )
+    return tokens
 
 
 def _parts(rows: list[tuple[int, int, int]], size: int, alike: bool) -> Iterator[list[tuple[int, int, int]]]:

@@ -1,7 +1,7 @@
 """`report`: what was done, what it changed, and how far it can be trusted, on one self-contained page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Report:
     """A page of HTML."""
 
     title: str
-    html: str
+    html: str = field(repr=False)
 
     def save(self, path: "str | Path") -> Path:
         """Write one file that opens in any browser without a network; it appears whole or not at all."""

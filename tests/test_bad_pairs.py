@@ -84,6 +84,8 @@ def test_a_text_where_the_cue_is_inside_another_word():
     assert reason == "inside another word" and "'kingdom' holds a word for gender as a part" in told
     found = made([{"text": "the kingdom of a king", "label": 0}])
     assert found[1][1].text == "the kingdom of a queen", "the whole word is swapped, and the other left"
+    reason, _ = only(made([{"text": "the king\u0301 is dull", "label": 0}]))
+    assert reason == "no word of the variable", "an accent that is a character of its own makes another word"
 
 
 def test_an_edit_that_leaves_the_text_unchanged():
@@ -110,7 +112,7 @@ BY_HAND = {
     "no counterpart": (dict(counterpart=None), "no counterpart", "has the counterpart None"),
     "unchanged": (dict(counterpart="the king is dull 1"), "unchanged", "as it is"),
     "mixed": (dict(counterpart="the queen is lively 1"), "mixed edit", "changes taste too"),
-    "stranger": (dict(counterpart="one lone queen who is dull"), "edit distance", "of the tokens change"),
+    "stranger": (dict(counterpart="one lone queen who is dull"), "edit too large", "of the tokens change"),
     "columns": (dict(columns="{"), "no text or label", "give mappings"),
 }
 

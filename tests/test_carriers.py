@@ -34,9 +34,9 @@ def test_the_planted_units_are_followed_by_hand(models, units, method):
     assert table["total"].to_dict() == pytest.approx({"before": 5.5, "pruned": 1.0})
     # the head writes 1 s, and 1/4 s through the mixed neuron; the neuron 3/2 s, of which 1/2 comes by the leak head
     assert table["carried"].to_dict() == pytest.approx({"before": 2 * (1.25 + 1.5), "pruned": 2 * 0.5})
-    assert table.loc["pruned", "change"] == pytest.approx(-4.5)
-    assert table.loc["pruned", "relative"] == pytest.approx(-4.5 / 5.5)
-    assert table.loc["before", ["change", "change_low", "change_high"]].tolist() == [0, 0, 0]
+    assert table.loc["pruned", "carried_change"] == pytest.approx(-4.5)
+    assert table.loc["pruned", "relative_change"] == pytest.approx(-4.5 / 5.5)
+    assert table.loc["before", ["carried_change", "carried_change_low", "carried_change_high"]].tolist() == [0, 0, 0]
     if method == "exact":
         assert not found.audits and table["spearman"].isna().all()
     else:
@@ -54,7 +54,7 @@ def test_a_cue_that_pushes_the_other_way_afterwards_is_carried_negatively(units)
     table = icp.carriers(models, planted.probe(), units, k=2, method="exact", **QUIET).table()
     assert table.loc["turned", "total"] == pytest.approx(-5.5)
     assert table.loc["turned", "carried"] == pytest.approx(-table.loc["before", "carried"])
-    assert table.loc["turned", "relative"] == pytest.approx(-2) and table.loc["turned", "overlap"] == 0
+    assert table.loc["turned", "relative_change"] == pytest.approx(-2) and table.loc["turned", "overlap"] == 0
 
 
 ANSWERS = (" she", " he")

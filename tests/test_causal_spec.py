@@ -45,6 +45,24 @@ def test_the_kind_follows_from_the_role():
             dict(cues=(Variable("tone", Lexicon("tone", {"warm": ("Fine",), "cold": ("grim",)})),)),
             "'fine' is found by 'sentiment' and by 'tone'",
         ),
+        (
+            dict(
+                cues=(
+                    Variable("rank", Lexicon("rank", {"high": ("finest",), "low": ("boys",)})),
+                    Variable("sex", Lexicon("sex", {"m": ("boy",), "f": ("girl",)}, plurals=True)),
+                )
+            ),
+            "'boys' is found by 'rank' and by 'sex'",
+        ),
+        (
+            dict(cues=(Variable("place", Column("town", ("a", "b"))), Variable("town", Column("town", ("a", "c"))))),
+            "'town' is found by 'place' and by 'town'",
+        ),
+        (dict(classes=("bad", "")), r"the label 'rating' and the classes \('bad', ''\): give words"),
+        (
+            dict(causes=(Variable("sentiment", SENTIMENT, {"negative": "bad", "positive": "bad"}),)),
+            "every value of the cause 'sentiment' has the label 'bad'",
+        ),
         (dict(edges=(("gender", "rating"),)), "makes the cue 'gender' a cause or an effect of the label"),
         (dict(edges=(("place", "gender"),)), "names 'place'"),
         (dict(edges=(("gender", "sentiment"), ("sentiment", "gender"))), "cycle: .* -> "),
@@ -152,6 +170,7 @@ def test_a_file_that_says_something_else_is_named(tmp_path, text, told):
     [
         ({"a": ("he",)}, {}, "two values at least"),
         ({"a": ("he",), "b": ()}, {}, "two values at least"),
+        ({"a": ("Jos\u00e9",), "b": ("Jose\u0301",)}, {}, "for 'a' and for 'b'"),
         ({"a": ("he",), "b": ("He",)}, {}, "'He' for 'a' and for 'b'"),
         ({"a": ("flight  crew",), "b": ("flight crew",)}, {}, "'flight crew' for 'a' and for 'b'"),
         ({"a": ("man",), "b": ("men",)}, {"plurals": True}, "'men' for 'a' and for 'b'"),

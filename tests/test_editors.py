@@ -94,9 +94,9 @@ class Fixed(LanguageModel):
     answers: ClassVar = ("carpenter",)
     asked: ClassVar = []
 
-    def write(self, prompt):
-        self.asked.append(prompt)
-        return list(self.answers)
+    def write(self, prompts):
+        self.asked.extend(prompts)
+        return [list(self.answers) for _ in prompts]
 
 
 def test_a_text_for_which_there_is_no_room_is_a_rejection():
@@ -119,6 +119,19 @@ def test_each_wording_is_asked_for_once_and_put_back_everywhere():
         "Text: The nurse ran\nWords: nurse\nNew job: trade\nNew words: carpenter\n\n"
         "Text: The nurse met the nurse\nWords: nurse\nNew job: trade\nNew words:"
     ]
+
+
+def test_rows_are_written_together_and_as_alone(monkeypatch):
+    spec = Spec("rating", SPEC.classes, (), (Variable("job", Pattern({"care": "nurse", "other": r"\b(?!nurse)\w+"})),))
+    rows = [{"text": text, "label": 1} for text in ("nurse", "The nurse", "nurse ran", "nurse", "It was late")]
+    editor, sizes = LanguageModel("job", BY_NAME["llama"].model(), samples=3, most_words=12), []
+    real = LanguageModel.write
+    monkeypatch.setattr(LanguageModel, "write", lambda self, asked: sizes.append(len(asked)) or real(self, asked))
+    together = [list(edits) for edits in editor.edits_all([Row(**row) for row in rows], spec)]
+    assert sizes == [4], "one for both nurses, three for three words, none for texts of two values"
+    assert together == [list(editor.edits(Row(**row), spec)) for row in rows] and sizes == [4]
+    alone = LanguageModel("job", editor.model, samples=3, most_words=12)
+    assert together == [list(alone.edits(Row(**row), spec)) for row in rows] and sizes == [4, 1, 3]
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_given_pairs_are_counted_checked_and_marked():
     made = given_pairs(two, "sentiment", spec=REVIEWS, validators=[EditDistance()], progress=False)
     [(row, edit)] = made
     assert (edit.before, edit.after, edit.label, edit.spans) == ("negative", "positive", 1, ((2, 5),))
-    assert made.counts["accepted"] == 1 and made.counts["rejected"] == {"unchanged": 1, "edit distance": 1}
+    assert made.counts["accepted"] == 1 and made.counts["rejected"] == {"unchanged": 1, "edit too large": 1}
     assert isinstance(made.to_pairs("{text}", (" no", " yes")), icp.FlippingPairs) and row.columns["word"] == "0"
 
 
@@ -141,13 +141,21 @@ def test_a_counterpart_with_a_label_that_is_none_is_named_and_the_others_kept(la
     assert f"'good' has the label {label!r}: the spec has 2 classes" in made.rejected[0]["told"]
 
 
+def test_a_counterpart_without_a_label_is_named_and_the_others_kept():
+    row = {"text": "bad", "label": 0, "sentiment": "negative", "counterpart": "good"}
+    rows = [row, row | {"counterpart_label": 1}]
+    made = make_pairs(rows, edit=Given("sentiment"), spec=REVIEWS, progress=False)
+    assert len(made) == 1 and made.counts["rejected"] == {"no text or label": 1}
+    assert "'good' has no counterpart_label, and sentiment = 'good' has none in the spec" in made.rejected[0]["told"]
+
+
 def test_what_a_given_pair_edits_besides_its_variable_is_rejected():
     spec = Spec(
         "toxicity", COMMENTS.classes, (), (Variable("height", Pattern({"tall": r"\btall\b", "small": r"\bsmall\b"})),)
     )
     two = text_pairs(("The tall man", "The small man"), ("The tall man", "A small man"), kind=icp.PreservingPairs)
     made = given_pairs(two, "height", spec=spec, validators=[SpansKept()], progress=False)
-    assert len(made) == 1 and made.counts["rejected"] == {"spans kept": 1}
+    assert len(made) == 1 and made.counts["rejected"] == {"edit outside its spans": 1}
     assert made.rejected[0]["told"] == "'The tall' is edited, which says nothing of height"
 
 

@@ -33,7 +33,7 @@ ORDER = """
     counterfactual.function counterfactual.written counterfactual.language_model counterfactual.endpoint
     counterfactual.proposal counterfactual.template counterfactual.given counterfactual.validators.worded
     counterfactual.validators.classified counterfactual.validators.fluency counterfactual.validators
-    counterfactual.corruptions plots.style plots.units plots.evidence plots.calibration plots page sections.text
+    plots.style plots.units plots.evidence plots.calibration plots page sections.text
     sections.answers sections.evidence sections.limits sections.places sections.units sections report
     counterfactual.graph counterfactual.show counterfactual capt.leakage capt.abstraction capt.estimator
     capt.corruption capt.cladder_grammar capt.cladder_groups capt.inverse capt.symbols capt.syllogism_rules

@@ -117,7 +117,7 @@ def test_editing_a_cue_preserves_the_label_and_editing_a_cause_flips_it():
         ),
         (("he is bad", "negative", "positive"), "taste", "label disagrees", "goes with 'poor', and the row"),
         (("the she is good", "male", "female"), "gender", None, None),
-        (("she is the good", "male", "female"), "gender", "no the", "it has a the"),
+        (("she is the good", "male", "female"), "gender", "rejected by no the", "it has a the"),
     ],
 )
 def test_what_is_no_pair_is_counted_under_its_reason(edit, variable, reason, told):

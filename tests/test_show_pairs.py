@@ -42,9 +42,9 @@ def test_long_passages_are_shortened_at_words(made):
 
 def test_every_reason_is_there_with_its_count_and_a_sentence(made):
     html = show(made, of_each_reason=1).html
-    assert made.counts["rejected"] == {"edit distance": 1, "nothing found": 1}
+    assert made.counts["rejected"] == {"edit too large": 1, "nothing found": 1}
     for part in (
-        "edit distance (1)",
+        "edit too large (1)",
         "nothing found (1)",
         "the text says nothing of gender",
         "0.50 of the tokens change",

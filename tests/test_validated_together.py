@@ -37,7 +37,7 @@ class Multiple(Validator):
     seen: list = field(default_factory=list)
 
     @property
-    def name(self):
+    def reason(self):
         return f"a multiple of {self.of}"
 
     def reject_all(self, pairs, spec):
@@ -56,7 +56,7 @@ def one_by_one(rows, validators, keep):
             elif proposal.text == row.text:
                 why = "unchanged"
             else:
-                why = next((v.name for v in validators if len(proposal.text) % v.of == 0), None)
+                why = next((v.reason for v in validators if len(proposal.text) % v.of == 0), None)
                 if why is None:
                     of_row.append(proposal.text)
                     if len(of_row) == keep:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from random import Random
 
+import corruptions
 import numpy as np
 import pytest
 from counterfactuals import GENDER, SPEC, Swapping, sentences
@@ -22,7 +23,6 @@ from icp.counterfactual import (
     SpansKept,
     Spec,
     Variable,
-    corruptions,
     edit_distance,
     label_classifier,
     make_pairs,

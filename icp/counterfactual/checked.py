@@ -45,5 +45,5 @@ def check_pairs(made: MadePairs, validators: Sequence[Validator], *, progress: b
     table = pandas.DataFrame({"rejected": rejected, "first": first})
     table.index.name = "validator"
     table.insert(0, "accepted", len(made) - table["rejected"])
-    table.insert(2, "share", table["accepted"] / max(1, len(made)))
+    table.insert(1, "share accepted", table["accepted"] / max(1, len(made)))
     return table

@@ -69,7 +69,10 @@ class Endpoint(Written):
                 "the others at least 0"
             )
 
-    def write(self, prompt: str) -> list[str] | Rejection:
+    def write(self, prompts: Sequence[str]) -> list[list[str] | Rejection]:
+        return [self._write(prompt) for prompt in prompts]
+
+    def _write(self, prompt: str) -> list[str] | Rejection:
         found = []
         for number in range(self.samples):
             asked = {

@@ -24,6 +24,11 @@ class Finder:
     def values(self) -> tuple[str, ...]:
         raise NotImplementedError
 
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """The words, patterns or name that it goes by, which no other variable of a spec may have."""
+        raise NotImplementedError
+
     def begin(self) -> None:
         """Raises `SpecError` where it cannot find anything, before a row is read."""
 
@@ -57,6 +62,10 @@ class Pattern(Finder):
     def values(self) -> tuple[str, ...]:
         return tuple(self.patterns)
 
+    @property
+    def marks(self):
+        return tuple(self.patterns.values())
+
     def find(self, row: Row) -> list[Found]:
         return sorted(
             (Found(value, match.span()) for value, p in self.patterns.items() for match in re.finditer(p, row.text)),
@@ -81,6 +90,10 @@ class Column(Finder):
     @property
     def values(self) -> tuple[str, ...]:
         return tuple(self.of)
+
+    @property
+    def marks(self):
+        return (self.name,)
 
     def find(self, row: Row) -> list[Found]:
         if self.name not in row.columns:
@@ -122,6 +135,10 @@ class Classifier(Finder):
     @property
     def values(self) -> tuple[str, ...]:
         return tuple(self.of)
+
+    @property
+    def marks(self):
+        return (self.name,)
 
     def find(self, row: Row) -> list[Found]:
         self.begin()

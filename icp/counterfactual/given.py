@@ -16,6 +16,7 @@ from icp.counterfactual.spec import Spec
 from icp.counterfactual.validator import Validator
 from icp.data.text_pairs import TextPairs
 from icp.errors import SpecError
+from icp.pairs import FlippingPairs
 
 COUNTERPART = "counterpart"
 LABEL, VALUE, NEW_VALUE = "counterpart_label", "group", "counterpart_group"
@@ -52,11 +53,16 @@ class Given(Editor):
                 return
             label = int(label)
         spans, new_spans = edited_spans(row.text, text)
+        flips = spec.kind_of(self.variable) is FlippingPairs
         before, after = row.columns.get(VALUE), row.columns.get(NEW_VALUE)
         if before is None or after is None:
             before, after = _words(row.text, spans), _words(text, new_spans)
-            if any(cause.name == self.variable for cause in spec.causes) and label is not None:
+            if flips and label is not None:
                 before, after = spec.classes[row.label], spec.classes[label]
+        if flips and label is None and after not in (spec.variable(self.variable).labels or {}):
+            told = f"the counterpart {text!r} has no {LABEL}, and {self.variable} = {after!r} has none in the spec"
+            yield Rejection("no text or label", told)
+            return
         yield Edit(text, self.variable, str(before), str(after), spans, new_spans, label)
 
 

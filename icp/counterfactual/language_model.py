@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from icp.counterfactual.rows import Rejection
 from icp.counterfactual.written import Shot, Written
 from icp.errors import ProbeError
-from icp.generation import generate
+from icp.generation import generate, prompt_tokens
 from icp.model import Model
 
 
@@ -29,13 +29,17 @@ class LanguageModel(Written):
     max_tokens: int = 12
     most_words: int = 6
 
-    def write(self, prompt: str) -> list[str] | Rejection:
-        how = {"seed": self.seed, "max_tokens": self.max_tokens}
-        try:
-            [answers] = generate(self.model, [prompt], **how)
-        except ProbeError as error:
-            return Rejection("prompt too long", str(error))
+    def write(self, prompts: Sequence[str]) -> list[list[str] | Rejection]:
+        found: dict[str, list[str] | Rejection] = {}
+        for prompt in prompts:
+            try:
+                prompt_tokens(self.model, prompt, self.max_tokens)
+            except ProbeError as error:
+                found[prompt] = Rejection("prompt too long", str(error))
+        asked, how = [one for one in prompts if one not in found], {"seed": self.seed, "max_tokens": self.max_tokens}
+        answers = generate(self.model, asked, **how)
         if self.samples > 1:
-            [drawn] = generate(self.model, [prompt], samples=self.samples - 1, temperature=self.temperature, **how)
-            answers = [*answers, *drawn]
-        return answers
+            drawn = generate(self.model, asked, samples=self.samples - 1, temperature=self.temperature, **how)
+            answers = [first + others for first, others in zip(answers, drawn)]
+        found |= zip(asked, answers)
+        return [found[prompt] for prompt in prompts]

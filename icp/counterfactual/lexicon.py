@@ -81,6 +81,10 @@ class Lexicon(Finder):
     def values(self) -> tuple[str, ...]:
         return tuple(self.words)
 
+    @property
+    def marks(self):
+        return tuple(self._entries)
+
     @cached_property
     def _entries(self) -> dict[str, tuple[str, tuple[int, ...], bool]]:
         """By the words of every entry, joined by one space in lower case: its value, its places, if it is a plural."""

@@ -80,14 +80,14 @@ AGES = Lexicon(
     {
         "young": (
             "young man", "young men", "young woman", "young women", "young people", "young person", "young couple",
-            "young lady", "young ladies", "youthful", "teenager", "teenagers", "teenage", "adolescent", "adolescents",
+            "young lady", "young ladies", "youthful", "teenager", "teenagers", "adolescent", "adolescents",
             "juvenile", "twenty-year-old",
         ),
         "old": (
             "old man", "old men", "old woman", "old women", "old people", "old person", "old couple",
-            "old lady", "old ladies", "elderly", "pensioner", "pensioners", "aged", "retiree", "retirees",
+            "old lady", "old ladies", "elderly", "pensioner", "pensioners", "retiree", "retirees",
             "geriatric", "seventy-year-old",
         ),
     },
 )  # fmt: skip
-"""`old` alone is left out: an old film, and five years old, are no ages of people."""
+"""`old` and `aged` alone are left out: an old film, five years old, a man aged 30."""

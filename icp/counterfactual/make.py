@@ -80,8 +80,8 @@ class _Pending:
     number: int
     row: Row
     before: dict[str, tuple[str, ...]]
-    proposals: Iterator[Edit | Rejection]
-    outcomes: list[tuple[Edit | None, Rejection | None]]
+    outcomes: list[tuple[Edit | None, Rejection | None]] = field(default_factory=list)
+    proposals: Iterator[Edit | Rejection] = field(default_factory=lambda: iter(()))
     proposed: set[str] = field(default_factory=set)
     kept: int = 0
 
@@ -122,10 +122,12 @@ def _of_rows(
     writer: Writer,
 ) -> None:
     """Every round takes the next proposal of each row that has fewer than `keep`, and validates them together."""
-    pending = [_pending(number, record, editor, spec) for number, record in rows]
+    pending = [_pending(number, record, spec) for number, record in rows]
     if pending[0].number == 0 and all(one.row is UNREAD for one in pending):
         raise DataError(f"none of the first {len(pending)} rows can be read: {pending[0].outcomes[0][1].told}")
-    waiting = pending
+    waiting = [one for one in pending if not one.outcomes]
+    for one, proposals in zip(waiting, editor.edits_all([one.row for one in waiting], spec), strict=True):
+        one.proposals = proposals
     while waiting:
         edits = [(one, edit) for one in waiting if (edit := one.next_edit(editor, spec)) is not None]
         for (one, edit), why in zip(edits, _judged([(one.row, edit) for one, edit in edits], spec, validators)):
@@ -145,7 +147,7 @@ def _of_rows(
     writer.rows += len(rows)
 
 
-def _pending(number: int, record: Any, editor: Editor, spec: Spec) -> _Pending:
+def _pending(number: int, record: Any, spec: Spec) -> _Pending:
     row = UNREAD
     try:
         row = row_of(record, number)
@@ -153,8 +155,8 @@ def _pending(number: int, record: Any, editor: Editor, spec: Spec) -> _Pending:
         before = spec.values_in(row)
     except (DataError, SpecError) as error:
         reason = "no text or label" if row is UNREAD else "contradicts the spec"
-        return _Pending(number, row, {}, iter(()), [(None, Rejection(reason, str(error)))])
-    return _Pending(number, row, before, iter(editor.edits(row, spec)), [])
+        return _Pending(number, row, {}, [(None, Rejection(reason, str(error)))])
+    return _Pending(number, row, before)
 
 
 def _judged(pairs: Sequence[tuple[Row, Edit]], spec: Spec, validators: Sequence[Validator]) -> list[Rejection | None]:
@@ -165,7 +167,7 @@ def _judged(pairs: Sequence[tuple[Row, Edit]], spec: Spec, validators: Sequence[
         if not places:
             break
         for place, told in zip(places, validator.reject_all([pairs[place] for place in places], spec), strict=True):
-            found[place] = None if told is None else Rejection(validator.name, told)
+            found[place] = None if told is None else Rejection(validator.reason, told)
     return found
 
 

@@ -22,7 +22,7 @@ def show(made: MadePairs, title: str = "Counterfactual pairs", *, count: int = 2
 
     What the edit takes out of a text is struck through there, and what it puts in is marked in the counterpart.
     """
-    sections = [_yields(made), _declared(made.spec), _pairs(made, count), _rejections(made, of_each_reason)]
+    sections = [_yields(made), _pairs(made, count), _rejections(made, of_each_reason), _declared(made.spec)]
     edited = sorted(set(made.table.unique("variable")))
     subtitle = f"{len(made):,} {made.kind.kind} pairs" + (f": edits of {', '.join(edited)}" if edited else "")
     return Report(title, page(title, subtitle, [section for section in sections if section is not None]))

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from icp.counterfactual.finders import Finder
-from icp.counterfactual.lexicon import Lexicon
 from icp.counterfactual.rows import Row
 from icp.counterfactual.tables import finder_of, require_keys, toml
-from icp.counterfactual.words import joined
 from icp.errors import SpecError
 from icp.files import writing_file
 from icp.pairs import FlippingPairs, Pairs, PreservingPairs
@@ -50,10 +48,11 @@ class Spec:
 
     `direction` is `causal` where the text causes the label (a rating given to a review), `anti-causal` where the label
     causes the text (a diagnosis that a note was written from). Between the label and each cause there is an arrow in
-    that direction; a cue goes with the label without one. `edges` are further arrows between variables, by name.
+    that direction; a cue goes with the label without one. `edges` are further arrows between variables, by name, such
+    as between a cue and a cause: edits of either hold the other.
 
     Raises `SpecError` for a name that is used twice, a word that two variables are found by, an arrow between the label
-    and a cue, a cycle, or a label that is no class.
+    and a cue, a cycle, a label that is no class, or a cause whose values all have one label.
     """
 
     label: str
@@ -73,6 +72,7 @@ class Spec:
             raise SpecError(
                 f"unknown direction {self.direction!r}: the text is {' or '.join(DIRECTIONS)} for the label"
             )
+        _require_words(self.label, self.classes, "the spec")
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
             raise SpecError(f"the classes {self.classes} have to be two or more different ones")
         names = [self.label, *(variable.name for variable in self.variables)]
@@ -86,6 +86,11 @@ class Spec:
                         f"the cause {variable.name!r} has the label {label!r} for {value!r}: the classes are "
                         f"{', '.join(self.classes)}"
                     )
+            labels = tuple((variable.labels or {}).values())
+            if len(labels) == len(variable.finder.values) and len(set(labels)) == 1:
+                raise SpecError(
+                    f"every value of the cause {variable.name!r} has the label {labels[0]!r}: then it settles none"
+                )
         for cue in self.cues:
             if cue.labels:
                 raise SpecError(f"the cue {cue.name!r} has labels: what settles the label is a cause")
@@ -125,17 +130,16 @@ class Spec:
         return ", ".join(variable.name for variable in self.variables) or "none"
 
     def _require_apart(self) -> None:
-        """Raise `SpecError` for a word by which two variables are found: an edit of one would edit the other."""
-        owner: dict[str, str] = {}
+        """Raise `SpecError` for a word, pattern, column or classifier by which two variables are found."""
+        owner: dict[tuple[type[Finder], str], str] = {}
         for variable in self.variables:
-            if isinstance(variable.finder, Lexicon):
-                for word in {joined(word) for words in variable.finder.words.values() for word in words}:
-                    if word in owner:
-                        raise SpecError(
-                            f"{word!r} is found by {owner[word]!r} and by {variable.name!r}: an edit of one would be "
-                            "one of the other too"
-                        )
-                    owner[word] = variable.name
+            for mark in variable.finder.marks:
+                first = owner.setdefault((type(variable.finder), mark), variable.name)
+                if first != variable.name:
+                    raise SpecError(
+                        f"{mark!r} is found by {first!r} and by {variable.name!r}: an edit of one would be one of the "
+                        "other too"
+                    )
 
     def _require_acyclic(self) -> None:
         import networkx
@@ -181,8 +185,7 @@ class Spec:
             tuple(_variable(one, f"{where}, {role} {place + 1}") for place, one in enumerate(told.get(role, ())))
             for role in ("cause", "cue")
         )
-        if not all(isinstance(one, str) and one for one in (told["label"], *told["classes"])):
-            raise SpecError(f"{where} has the label {told['label']!r} and the classes {told['classes']}: give words")
+        _require_words(told["label"], told["classes"], where)
         edges = tuple(tuple(edge) if isinstance(edge, list | tuple) else (edge,) for edge in told.get("edges", ()))
         return cls(told["label"], tuple(told["classes"]), causes, cues, told.get("direction", DIRECTIONS[0]), edges)
 
@@ -212,6 +215,11 @@ class Spec:
             for variable in told[role]:
                 lines += ["", f"[[{role}]]", *(f"{name} = {toml(value)}" for name, value in variable.items())]
         return "\n".join(lines) + "\n"
+
+
+def _require_words(label: Any, classes: Sequence[Any], where: str) -> None:
+    if not all(isinstance(one, str) and one for one in (label, *classes)):
+        raise SpecError(f"{where} has the label {label!r} and the classes {classes}: give words")
 
 
 def _variable(told: Mapping[str, Any], where: str) -> Variable:

@@ -10,15 +10,20 @@ from icp.counterfactual.spec import Spec
 
 @dataclass(frozen=True)
 class Validator:
-    """Base of what checks pairs: a frozen record whose `name`, by default that of its class, rejections are counted by.
+    """Base of what checks pairs: a frozen record with a `name`, and a `reason` that its rejections are counted under.
 
     One of `reject` and `reject_all` is to be written: the second where many pairs at once are cheaper.
     """
 
     @property
     def name(self) -> str:
-        """`EditDistance` is counted as `edit distance`."""
+        """That of its class: `EditDistance` is `edit distance`."""
         return re.sub(r"\B(?=[A-Z])", " ", type(self).__name__).lower()
+
+    @property
+    def reason(self) -> str:
+        """What is wrong with a pair that it rejects, in a few words, which a yield table has beside `accepted`."""
+        return f"rejected by {self.name}"
 
     def begin(self, spec: Spec) -> None:
         """Raises `SpecError` where it cannot check pairs of this spec."""

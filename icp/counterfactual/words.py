@@ -1,9 +1,14 @@
 """English words in a text: where they are, their case, their plural, and the indefinite article before them."""
 
 import re
+from unicodedata import normalize
 
-WORD = re.compile("[^\\W_]+(?:['\u2019](?![sS]\\b)[^\\W_]+)*")
-"""Letters and digits, with apostrophes inside; a hyphen parts words, and so does a possessive or contracted 's."""
+LETTERS = "[^\\W_]+(?:[\u0300-\u036f]+[^\\W_]*)*"
+WORD = re.compile(f"{LETTERS}(?:['\u2019](?![sS]\\b){LETTERS})*")
+"""Letters, with accents that are characters of their own, and digits, with apostrophes inside.
+
+A hyphen parts words, and so does a possessive or contracted 's.
+"""
 
 ARTICLE = re.compile(r"(?<![^\W_])(an?)\s+\Z", re.IGNORECASE)
 LEADING = re.compile(r"an?\s+(?=\S)", re.IGNORECASE)
@@ -22,8 +27,8 @@ def joined(entry: str) -> str:
 
 
 def plain(word: str) -> str:
-    """In lower case, with a straight apostrophe."""
-    return word.lower().replace("\u2019", "'")
+    """In lower case, with a straight apostrophe, and each accent in one character with its letter."""
+    return (word if word.isascii() else normalize("NFC", word)).lower().replace("\u2019", "'")
 
 
 def plural(noun: str) -> str:

@@ -1,11 +1,12 @@
 """What language models are asked, and what is made of their answers: only the words of a span are theirs."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from icp.counterfactual.editors import Editor
 from icp.counterfactual.finders import Found
-from icp.counterfactual.rows import Edit, Rejection, Row, replaced
+from icp.counterfactual.rows import Edit, Rejection, Row, Span, replaced
 from icp.counterfactual.spec import Spec
 from icp.counterfactual.swap import draw
 from icp.counterfactual.words import WORD, plain, with_its_article, without_article
@@ -42,8 +43,8 @@ class Written(Editor):
     def variables(self) -> tuple[str, ...]:
         return (self.variable,)
 
-    def write(self, prompt: str) -> list[str] | Rejection:
-        """The model's answers, the best first, or why there are none; the same prompt has the same answers."""
+    def write(self, prompts: Sequence[str]) -> list[list[str] | Rejection]:
+        """Of each prompt the model's answers, the best first, or why there are none; the same prompt has the same."""
         raise NotImplementedError
 
     def begin(self, spec: Spec) -> None:
@@ -57,36 +58,68 @@ class Written(Editor):
         if self.samples < 1 or self.most_words < 1:
             raise SpecError(f"samples={self.samples} and most_words={self.most_words}: both are at least 1")
 
+    @cached_property
+    def _answers(self) -> dict[str, list[str] | Rejection]:
+        """By prompt, those to rows that came together, until others come."""
+        return {}
+
+    def edits_all(self, rows: Sequence[Row], spec: Spec) -> list[Iterator[Edit | Rejection]]:
+        """What every row needs for its first value is asked for together."""
+        self._answers.clear()
+        plans = [(row, self._plan(row, spec)) for row in rows]
+        self._ask([prompt for row, plan in plans if not isinstance(plan, Rejection) and plan[1]
+                   for prompt in self._prompts(row, plan[0], plan[1][0]).values()])  # fmt: skip
+        return super().edits_all(rows, spec)
+
     def edits(self, row: Row, spec: Spec) -> Iterator[Edit | Rejection]:
+        plan = self._plan(row, spec)
+        if isinstance(plan, Rejection):
+            yield plan
+            return
+        found, values = plan
+        for value in values:
+            yield from self._written(row, spec, found, value)
+
+    def _plan(self, row: Row, spec: Spec) -> tuple[list[Found], list[str]] | Rejection:
+        """Where the text says the variable, and the values that it may get, in their order."""
         finder = spec.variable(self.variable).finder
         found = finder.find(row)
         said = list(dict.fromkeys(one.value for one in found))
         if not found:
-            yield Rejection("no word of the variable", f"no word of {row.text!r} says {self.variable}")
-        elif any(one.span is None for one in found):
-            yield Rejection("no words to rewrite", f"{self.variable} is no words of {row.text!r}, as the spec finds it")
-        elif len(said) > 1:
-            yield Rejection("two values", f"{row.text!r} says {' and '.join(said)} for {self.variable}")
-        else:
-            others = [value for value in self.to or finder.values if value != said[0]]
-            for value in sorted(others, key=lambda value: draw(self.seed, row.text, value)):
-                yield from self._written(row, spec, found, value)
+            return Rejection("no word of the variable", f"no word of {row.text!r} says {self.variable}")
+        if any(one.span is None for one in found):
+            return Rejection(
+                "no words to rewrite", f"the spec finds {self.variable} otherwise than by words: {row.text!r}"
+            )
+        if len(said) > 1:
+            return Rejection("two values", f"{row.text!r} says {' and '.join(said)} for {self.variable}")
+        others = [value for value in self.to or finder.values if value != said[0]]
+        return found, sorted(others, key=lambda value: draw(self.seed, row.text, value))
+
+    def _prompts(self, row: Row, found: list[Found], value: str) -> dict[str, str]:
+        """By wording, in lower case, that of the text."""
+        said = {plain(one): one for one in (row.text[slice(*place)] for place in _places(row, found))}
+        return {word: self.prompt(row.text, one, value) for word, one in said.items()}
+
+    def _ask(self, prompts: Sequence[str]) -> None:
+        new = list(dict.fromkeys(prompt for prompt in prompts if prompt not in self._answers))
+        if new:
+            self._answers.update(zip(new, self.write(new), strict=True))
 
     def _written(self, row: Row, spec: Spec, found: list[Found], value: str) -> Iterator[Edit | Rejection]:
-        places = [without_article(row.text, one.span) for one in found if one.span is not None]
-        said = [row.text[slice(*place)] for place in places]
-        words = {plain(one): one for one in said}
-        answers: dict[str, list[str]] = {}
-        for word, one in words.items():
-            written = self.write(self.prompt(row.text, one, value))
+        prompts = self._prompts(row, found, value)
+        self._ask(list(prompts.values()))
+        answers = {word: self._answers[prompt] for word, prompt in prompts.items()}
+        for written in answers.values():
             if isinstance(written, Rejection):
                 yield written
                 return
-            answers[word] = written
+        places = _places(row, found)
+        said = [row.text[slice(*place)] for place in places]
         for sample in range(min(map(len, answers.values()))):
             chosen = {word: trimmed(given[sample], self.most_words) for word, given in answers.items()}
             if not all(chosen.values()):
-                yield Rejection("no answer", f"{words} of {row.text!r} got the answers {chosen}")
+                yield Rejection("no answer", f"{said} of {row.text!r} got the answers {chosen}")
                 continue
             changes = [with_its_article(row.text, at, old, chosen[plain(old)]) for at, old in zip(places, said)]
             text, spans, new_spans = replaced(row.text, changes)
@@ -105,6 +138,11 @@ class Written(Editor):
                 f"Text: {shot.text}\nWords: {shot.words}\nNew {self.variable}: {shot.after}\nNew words: {shot.answer}\n"
             )
         return "\n".join(asked).rstrip()
+
+
+def _places(row: Row, found: list[Found]) -> list[Span]:
+    """The words that say the variable, each without its article."""
+    return [without_article(row.text, one.span) for one in found if one.span is not None]
 
 
 def trimmed(answer: str, most_words: int) -> str:

@@ -1,8 +1,9 @@
 """Checks by a classifier that is not the model to be trained: of the cue, and of the label."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -17,6 +18,8 @@ from icp.model import Model
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
+TOKEN = r"\b\w+\b"
+
 
 @dataclass(frozen=True)
 class CueFlips(Validator):
@@ -26,6 +29,7 @@ class CueFlips(Validator):
     Without one the values are those that the spec's finder finds, of which the counterpart may say the new one only.
     """
 
+    reason: ClassVar[str] = "value does not flip"
     classifier: Any = None
 
     def __post_init__(self):
@@ -51,6 +55,7 @@ class LabelAgrees(Validator):
     would pass what it believes already. An `icp.Model` is refused for that reason.
     """
 
+    reason: ClassVar[str] = "label classifier disagrees"
     classifier: Any
     least: float = 0.5
 
@@ -110,10 +115,8 @@ def label_classifier(texts: Sequence[str], labels: Sequence[int], without: Seque
 
     if len(texts) != len(labels) or len(set(labels)) < 2:
         raise DataError(f"{len(texts)} texts with {len(labels)} labels of {len(set(labels))} classes: give one a text")
-    hidden = sorted({part for word in without for part in word.lower().split()})
-    words = TfidfVectorizer(
-        ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", stop_words=hidden or None
-    )
+    hidden = sorted({part for word in without for part in re.findall(TOKEN, word.lower())})
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=TOKEN, stop_words=hidden or None)
     return make_pipeline(words, LogisticRegression(C=30.0, max_iter=1000)).fit(list(texts), list(labels))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ class PerplexityRatio(Validator):
     Perplexity is exp(- mean log p of a token). Where a text has more tokens than the model reads, its pair is rejected.
     """
 
+    reason: ClassVar[str] = "counterpart too unlikely"
     model: Model
     bound: float = 2.0
     batch_size: int | None = None

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 from icp.counterfactual.difference import edit_distance, span_fault
 from icp.counterfactual.rows import Edit, Row
@@ -20,6 +21,8 @@ class SpansKept(Validator):
     Where the variable is not found by words of the text (a column, a classifier), only the first is checked.
     """
 
+    reason: ClassVar[str] = "edit outside its spans"
+
     def reject(self, row: Row, edit: Edit, spec: Spec) -> str | None:
         if (fault := span_fault(row, edit)) is not None:
             return fault
@@ -34,6 +37,7 @@ class SpansKept(Validator):
 class FixedWords(Validator):
     """These words, whatever their case, are in the counterpart as often as in the text."""
 
+    reason: ClassVar[str] = "fixed word changed"
     words: Sequence[str]
 
     def __post_init__(self):
@@ -58,6 +62,8 @@ class FixedWords(Validator):
 class Changed(Validator):
     """The text differs, not by spaces alone, and so do the edited variable's value and the words that say it."""
 
+    reason: ClassVar[str] = "variable unchanged"
+
     def reject(self, row: Row, edit: Edit, spec: Spec) -> str | None:
         if row.text.split() == edit.text.split():
             return "the text is the same but for spaces"
@@ -79,6 +85,7 @@ class EditDistance(Validator):
     The default is that half of the longer text stays, whatever the data.
     """
 
+    reason: ClassVar[str] = "edit too large"
     bound: float = 0.5
 
     def __post_init__(self):
