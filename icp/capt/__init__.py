@@ -11,6 +11,7 @@ from icp.capt.estimator import Estimator, Failure
 from icp.capt.inverse import named, names_of, restored
 from icp.capt.leakage import Leakage, leakage
 from icp.capt.lexicon import Lexicon
+from icp.capt.other_events import Event, OtherEvents
 from icp.capt.quality import Quality, Score, quality, same_up_to_orientation
 from icp.capt.renaming import Fixed, Names, Null, Order, Random, Renaming, copies
 from icp.capt.rewritten import read_rewritten
@@ -19,13 +20,14 @@ from icp.capt.syllogism_rules import ClosedVocabulary, SyllogismRules
 from icp.capt.symbols import pool
 from icp.capt.training_rows import Redrawn, answer_probe, worked_probe
 from icp.capt.validate import Abstractions, Validator, abstract_all
+from icp.capt.variable_rules import VariableRules
 from icp.capt.worlds import Ontology, anti_sense, non_sense, retold, with_more_symbols
 
 __all__ = [
     "FRAME", "Abstracted", "Abstraction", "Abstractions", "Cached", "CladderRules", "ClosedVocabulary", "Corrupted",
-    "Estimator", "Failure", "Fixed", "Leakage", "Lexicon", "Mention", "Names", "Null", "Ontology", "Order", "Quality",
-    "Random", "Redrawn", "Renaming", "Score", "SyllogismRules", "Validator", "Words", "abstract", "abstract_all",
-    "answer_probe", "anti_sense", "by_symbols", "carried", "cladder_gold", "copies", "leakage", "named", "names_of",
-    "non_sense", "pool", "quality", "read_rewritten", "require_apart", "restored", "retold", "same_up_to_orientation",
-    "split", "with_more_symbols", "worked_probe",
+    "Estimator", "Event", "Failure", "Fixed", "Leakage", "Lexicon", "Mention", "Names", "Null", "Ontology", "Order",
+    "OtherEvents", "Quality", "Random", "Redrawn", "Renaming", "Score", "SyllogismRules", "Validator",
+    "VariableRules", "Words", "abstract", "abstract_all", "answer_probe", "anti_sense", "by_symbols", "carried",
+    "cladder_gold", "copies", "leakage", "named", "names_of", "non_sense", "pool", "quality", "read_rewritten",
+    "require_apart", "restored", "retold", "same_up_to_orientation", "split", "with_more_symbols", "worked_probe",
 ]  # fmt: skip
