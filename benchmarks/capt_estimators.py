@@ -3,8 +3,8 @@
 `estimator.rule` has, for each split of CLadder and both schemas of PrOntoQA, over the distinct prompts that have gold:
 
 - `valid`: the share that the validator passes with gold's mentions, variables and polarity (`icp.capt.quality`), with
-  its 95% interval, which takes stories as clusters; `agrees` leaves the validator out, and `consistent` asks only that
-  a variable keeps its two states apart; `b3`, `span_f1` and `polarity` are of all mentions;
+  its 95% interval, which takes stories (of PrOntoQA: skeletons) as clusters; `agrees` leaves the validator out, and
+  `consistent` asks only that a variable keeps its two states apart; `b3`, `span_f1` and `polarity` are of all mentions;
 - `without_gold`: how many rows have none, by reason; they are in no share; `refused`: what the estimator did not read,
   and `invalid`: what the validator did not pass, each by reason;
 - `round_trip`: of what passed, the share whose text with random letters goes back to the prompt, each letter to what
@@ -120,7 +120,7 @@ def measured(rows: Sequence[Row], found: Sequence[Found], by_name: bool) -> dict
     told = capt.quality(pairs, passed)
     known = [place for place, row in enumerate(rows) if isinstance(row.gold, capt.Abstraction)]
     right = np.array([capt.quality([pairs[place]], [passed[place]]).valid for place in known])
-    interval = share_interval(right, clusters_of({"word": rows[place].problem.story} for place in known))
+    interval = share_interval(right, clusters_of(cluster(rows[place].problem) for place in known))
     valid = [(row, one) for row, one, fine in zip(rows, found, passed) if fine]
     return {
         "valid": told.valid, "valid_ci": [interval["low"], interval["high"]], "b3": told.b_cubed.f1,
@@ -131,6 +131,11 @@ def measured(rows: Sequence[Row], found: Sequence[Found], by_name: bool) -> dict
         "disagrees": [rows[place].id for place, fine in zip(known, right) if not fine],
         "round_trip": round_trip(valid, by_place),
     } | ({"round_trip_by_name": round_trip(valid, by_its_name)} if by_name else {})  # fmt: skip
+
+
+def cluster(problem: data.Problem) -> dict[str, str]:
+    """What rows share that are likely to fail together; PrOntoQA has too few families of words to tell."""
+    return {"word": problem.story} if problem.answers == ("Yes", "No") else {"template": problem.skeleton}
 
 
 def by_place(found: capt.Abstraction, seed: str) -> str | None:
