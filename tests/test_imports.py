@@ -25,7 +25,7 @@ ORDER = """
     baselines.flipping baselines.balance baselines.mmd baselines.adversarial baselines.twice baselines.last_layer
     baselines.influence baselines frontier nested_sets prune predictions resampling faithfulness metrics judged
     evaluation seeds evaluate choose_weight carriers changed efficiency sentences bias generation qa reading
-    drivers counterfactual.rows counterfactual.words counterfactual.finders counterfactual.lexicon
+    drivers chat counterfactual.rows counterfactual.words counterfactual.finders counterfactual.lexicon
     counterfactual.tables counterfactual.spec counterfactual.lines counterfactual.difference
     counterfactual.editors counterfactual.validator counterfactual.made counterfactual.make counterfactual.checked
     counterfactual.equations counterfactual.worlds counterfactual.domains counterfactual.association
