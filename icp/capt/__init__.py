@@ -9,6 +9,7 @@ from icp.capt.cladder_rules import CladderRules
 from icp.capt.corruption import Corrupted
 from icp.capt.estimator import Estimator, Failure
 from icp.capt.inverse import named, names_of, restored
+from icp.capt.language_models import LATER, Endpoint, LanguageModel
 from icp.capt.leakage import Leakage, leakage
 from icp.capt.lexicon import Lexicon
 from icp.capt.other_events import Event, OtherEvents
@@ -24,10 +25,11 @@ from icp.capt.variable_rules import VariableRules
 from icp.capt.worlds import Ontology, anti_sense, non_sense, retold, with_more_symbols
 
 __all__ = [
-    "FRAME", "Abstracted", "Abstraction", "Abstractions", "Cached", "CladderRules", "ClosedVocabulary", "Corrupted",
-    "Estimator", "Event", "Failure", "Fixed", "Leakage", "Lexicon", "Mention", "Names", "Null", "Ontology", "Order",
-    "OtherEvents", "Quality", "Random", "Redrawn", "Renaming", "Score", "SyllogismRules", "Validator",
-    "VariableRules", "Words", "abstract", "abstract_all", "answer_probe", "anti_sense", "by_symbols", "carried",
-    "cladder_gold", "copies", "leakage", "named", "names_of", "non_sense", "pool", "quality", "read_rewritten",
-    "require_apart", "restored", "retold", "same_up_to_orientation", "split", "with_more_symbols", "worked_probe",
+    "FRAME", "LATER", "Abstracted", "Abstraction", "Abstractions", "Cached", "CladderRules", "ClosedVocabulary",
+    "Corrupted", "Endpoint", "Estimator", "Event", "Failure", "Fixed", "LanguageModel", "Leakage", "Lexicon",
+    "Mention", "Names", "Null", "Ontology", "Order", "OtherEvents", "Quality", "Random", "Redrawn", "Renaming",
+    "Score", "SyllogismRules", "Validator", "VariableRules", "Words", "abstract", "abstract_all", "answer_probe",
+    "anti_sense", "by_symbols", "carried", "cladder_gold", "copies", "leakage", "named", "names_of", "non_sense",
+    "pool", "quality", "read_rewritten", "require_apart", "restored", "retold", "same_up_to_orientation", "split",
+    "with_more_symbols", "worked_probe",
 ]  # fmt: skip
