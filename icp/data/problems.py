@@ -10,7 +10,8 @@ class Problem:
     """`answer` is the right one of `answers`; `reasoning` is a worked solution without the answer, None where none is.
 
     `split` names the kind of world that the words are of, `story` the words that it is told in, and `skeleton` what is
-    left of it without them: problems with one skeleton differ in words, phrasing and order alone.
+    left of it without them: problems with one skeleton differ in words, phrasing and order alone. `query_type` is what
+    is asked for, `rung` that of Pearl's ladder of causation, where a data set has them.
     """
 
     prompt: str
@@ -20,6 +21,8 @@ class Problem:
     split: str | None = None
     story: str | None = None
     skeleton: str | None = None
+    query_type: str | None = None
+    rung: int | None = None
 
     def __post_init__(self):
         if self.answer not in self.answers:
