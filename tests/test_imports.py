@@ -38,8 +38,8 @@ ORDER = """
     counterfactual.graph counterfactual.show counterfactual capt.leakage capt.abstraction capt.estimator
     capt.corruption capt.cladder_grammar capt.cladder_groups capt.inverse capt.symbols capt.syllogism_rules
     capt.abstracted capt.renaming capt.worlds capt.training_rows capt.validate capt.lexicon capt.cladder_rules
-    capt.splits capt.quality capt.cache capt.cladder_gold capt.rewritten capt steps demo demo.sentences
-    demo.reviews demo.run cli_measure cli_train cli_pairs cli
+    capt.splits capt.quality capt.cache capt.cladder_gold capt.rewritten capt.held_out capt.replies capt.training
+    capt.asking capt steps demo demo.sentences demo.reviews demo.run cli_measure cli_train cli_pairs cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 
