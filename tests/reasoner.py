@@ -13,7 +13,7 @@ from icp.capt import pool
 from icp.data.ontologies import WORDS
 
 PIECE = r" ?[^\s.?:]+|[.?:]|\n\n|\n"
-FRAME = "Each each Every every All all Any any A a An an is are not or that it Is true false Answer Reasoning"
+FRAME = "Each each Every every All all Any any A a An an is are not or that it Is true false Yes No Answer Reasoning"
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

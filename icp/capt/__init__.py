@@ -1,6 +1,6 @@
 """CAPT (Gui and Ji 2025): fine-tune on the structure that is left when the events of a prompt become random symbols."""
 
-from icp.capt.abstracted import Abstracted, abstract, carried
+from icp.capt.abstracted import Abstracted, abstract, carried, untouched
 from icp.capt.abstraction import Abstraction, Mention
 from icp.capt.asking import ask
 from icp.capt.cache import Cached
@@ -32,5 +32,5 @@ __all__ = [
     "abstract_all", "accuracies", "answer_probe", "anti_sense", "ask", "by_symbols", "carried", "cladder_gold",
     "copies", "leakage", "named", "names_of", "non_sense", "parsed", "pool", "quality", "read_rewritten",
     "require_apart", "restored", "retold", "same_up_to_orientation", "shortened", "split", "told_otherwise", "train",
-    "with_more_symbols", "worked_probe",
+    "untouched", "with_more_symbols", "worked_probe",
 ]  # fmt: skip
