@@ -1,5 +1,8 @@
 """A tiny random model with a vocabulary of PrOntoQA's words and symbols, and problems for it."""
 
+import random
+from itertools import pairwise
+
 import torch
 from helpers import randomised
 from tokenizers import Regex, Tokenizer
@@ -13,13 +16,14 @@ from icp.capt import pool
 from icp.data.ontologies import WORDS
 
 PIECE = r" ?[^\s.?:]+|[.?:]|\n\n|\n"
-FRAME = "Each each Every every All all Any any A a An an is are not or that it Is true false Yes No Answer Reasoning"
+CLASSES = "tabby cat feline carnivore mammal vertebrate chordate bilaterian".split()  # noqa: SIM905
+FRAME = "Each Every All Any A An is are not or that it Is true false Yes No Premise Hypothesis Answer Reasoning"
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """A word with its space before it is a token."""
     said = {part for word in WORDS for form in word.forms for part in form.split()} | set(FRAME.split()) | set(pool(50))
-    said |= {word.capitalize() for word in said}
+    said |= {form for word in said for form in (word.capitalize(), word.lower())}
     forms = [form for word in sorted(said) for form in (word, f" {word}")]
     vocabulary = {form: n for n, form in enumerate(["<pad>", "<unk>", "<eos>", ".", "?", ":", "\n", "\n\n", *forms])}
     words = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
@@ -56,3 +60,18 @@ def problems() -> list[data.Problem]:
     pairs = [("cat", "mammal"), ("tabby", "feline"), ("snake", "vertebrate")]
     cells = [(pair, w, h, a) for pair in pairs for w in ("Rex", "Max") for h in (True, False) for a in (True, False)]
     return [problem(pair, "furry", who, h, a, number) for number, (pair, who, h, a) in enumerate(cells)]
+
+
+def puzzle(draw: random.Random) -> dict:
+    """A row of the true ontology: three hops, up to three facts that lead elsewhere, and one that distracts."""
+    first = draw.randrange(4)
+    chain, feature, holds = CLASSES[first : first + 3], draw.choice(["furry", "bony", "small"]), draw.random() < 0.5
+    denied = ("", "not ")
+    steps = [f"Every {one} is a {two}." for one, two in pairwise(chain)]
+    steps.append(f"Each {chain[-1]} is {denied[not holds]}{feature}.")
+    facts = [*steps, f"Snakes are {denied[holds]}{feature}."]
+    facts += [f"Each {one} is {draw.choice(['real', 'prime'])}." for one in draw.sample(chain, draw.randrange(4))]
+    draw.shuffle(facts)
+    claims = [f"Rex is a {one}." for one in chain] + [f"Rex is {denied[not holds]}{feature}."]
+    query = f"True or false: Rex is {draw.choice(denied)}{feature}."
+    return {"Facts": " ".join(facts), "Query": query, "claims": claims, "next_steps": [*steps, "Finish."]}

@@ -4,30 +4,12 @@ import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import pairwise
 
 import capt as benchmark
 import capt_summary
 import numpy as np
 import pytest
-from reasoner import reasoner
-
-CLASSES = "tabby cat feline carnivore mammal vertebrate chordate bilaterian".split()  # noqa: SIM905
-
-
-def puzzle(draw: random.Random) -> dict:
-    """Three hops, up to three facts that lead elsewhere, and one of another class that distracts."""
-    first = draw.randrange(4)
-    chain, feature, holds = CLASSES[first : first + 3], draw.choice(["furry", "bony", "small"]), draw.random() < 0.5
-    denied = ("", "not ")
-    steps = [f"Every {one} is a {two}." for one, two in pairwise(chain)]
-    steps.append(f"Each {chain[-1]} is {denied[not holds]}{feature}.")
-    facts = [*steps, f"Snakes are {denied[holds]}{feature}."]
-    facts += [f"Each {one} is {draw.choice(['real', 'prime'])}." for one in draw.sample(chain, draw.randrange(4))]
-    draw.shuffle(facts)
-    claims = [f"Rex is a {one}." for one in chain] + [f"Rex is {denied[not holds]}{feature}."]
-    query = f"True or false: Rex is {draw.choice(denied)}{feature}."
-    return {"Facts": " ".join(facts), "Query": query, "claims": claims, "next_steps": [*steps, "Finish."]}
+from reasoner import puzzle, reasoner
 
 
 @pytest.fixture

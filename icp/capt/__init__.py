@@ -14,6 +14,7 @@ from icp.capt.inverse import named, names_of, restored
 from icp.capt.leakage import Leakage, leakage
 from icp.capt.lexicon import Lexicon
 from icp.capt.quality import Quality, Score, quality, same_up_to_orientation
+from icp.capt.recipe import RULES, Recipe, read_problems
 from icp.capt.renaming import Fixed, Names, Null, Order, Random, Renaming, copies
 from icp.capt.replies import Replies, accuracies, parsed
 from icp.capt.rewritten import read_rewritten
@@ -26,11 +27,11 @@ from icp.capt.validate import Abstractions, Validator, abstract_all
 from icp.capt.worlds import Ontology, anti_sense, non_sense, retold, with_more_symbols
 
 __all__ = [
-    "FRAME", "Abstracted", "Abstraction", "Abstractions", "Cached", "CladderRules", "ClosedVocabulary", "Corrupted",
-    "Estimator", "Failure", "Fixed", "Leakage", "Lexicon", "Mention", "Names", "Null", "Ontology", "Order", "Quality",
-    "Random", "Redrawn", "Renaming", "Replies", "Score", "SyllogismRules", "Validator", "Words", "abstract",
-    "abstract_all", "accuracies", "answer_probe", "anti_sense", "ask", "by_symbols", "carried", "cladder_gold",
-    "copies", "leakage", "named", "names_of", "non_sense", "parsed", "pool", "quality", "read_rewritten",
-    "require_apart", "restored", "retold", "same_up_to_orientation", "shortened", "split", "told_otherwise", "train",
-    "untouched", "with_more_symbols", "worked_probe",
+    "FRAME", "RULES", "Abstracted", "Abstraction", "Abstractions", "Cached", "CladderRules", "ClosedVocabulary",
+    "Corrupted", "Estimator", "Failure", "Fixed", "Leakage", "Lexicon", "Mention", "Names", "Null", "Ontology",
+    "Order", "Quality", "Random", "Recipe", "Redrawn", "Renaming", "Replies", "Score", "SyllogismRules", "Validator",
+    "Words", "abstract", "abstract_all", "accuracies", "answer_probe", "anti_sense", "ask", "by_symbols", "carried",
+    "cladder_gold", "copies", "leakage", "named", "names_of", "non_sense", "parsed", "pool", "quality",
+    "read_problems", "read_rewritten", "require_apart", "restored", "retold", "same_up_to_orientation", "shortened",
+    "split", "told_otherwise", "train", "untouched", "with_more_symbols", "worked_probe",
 ]  # fmt: skip

@@ -106,7 +106,7 @@ class Replies:
         """Read what `save` wrote; raises `ArtefactError` for a foreign, truncated or newer file."""
         stored = read_json(path, FORMAT, VERSION)
         try:
-            problems = [Problem(**one | {"answers": tuple(one["answers"])}) for one in stored["problems"]]
+            problems = [Problem.of(one) for one in stored["problems"]]
             return cls(tuple(problems), tuple(stored["said"]), tuple(stored["texts"]))
         except (KeyError, TypeError, DataError) as error:
             raise ArtefactError(f"{path} is damaged ({error!r}): evaluate again, or delete it") from error

@@ -1,6 +1,8 @@
 """A prompt that is answered by one of a few words, perhaps with the reasoning that leads there."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from icp.errors import DataError
 
@@ -27,3 +29,8 @@ class Problem:
     def __post_init__(self):
         if self.answer not in self.answers:
             raise DataError(f"the answer {self.answer!r} of {self.prompt[:60]!r} is none of {', '.join(self.answers)}")
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> "Problem":
+        """From its fields by name, as JSON keeps them; raises `TypeError` for another field, or one that is missing."""
+        return cls(**{**told, "answers": tuple(told["answers"])})
