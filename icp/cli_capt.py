@@ -1,8 +1,9 @@
-"""The commands on CAPT: `icp capt train | evaluate`."""
+"""The commands on CAPT: `icp capt abstract | train | evaluate | show`."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +19,85 @@ Models = Annotated[str | None, typer.Option(help="CLadder's file of models, for 
 Refused = Annotated[
     str, typer.Option(help="Of prompts without a valid abstraction: error, skip, or as-is with nothing renamed.")
 ]
+
+
+ESTIMATORS = ("rules", "language-model", "endpoint")
+
+
+@app.command()
+def abstract(
+    data: Annotated[str, typer.Argument(help="A file, folder or hub id.")],
+    out: Annotated[Path, typer.Option(help="Where the abstractions go, as JSON.")],
+    data_set: DataSet = "prontoqa",
+    split: Split = None,
+    models: Models = None,
+    estimator: Annotated[str, typer.Option(help="rules, language-model or endpoint; what finds the events.")] = "rules",
+    model: Annotated[str, typer.Option(help="The model that is asked: as for train, or the endpoint's name.")] = "",
+    base_url: Annotated[str, typer.Option(help="The endpoint's address, such as http://127.0.0.1:8000/v1.")] = "",
+    api_key: Annotated[str | None, typer.Option(envvar="ICP_API_KEY", help="Of the endpoint.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Of a model: a folder, so that no prompt is asked twice.")] = None,
+    most: Annotated[int | None, typer.Option(min=1, help="Events of a prompt, at most: as many as symbols.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many of the problems, the same ones always.")] = None,
+    skip: Annotated[bool, typer.Option("--skip", help="Leave out what has no valid abstraction.")] = False,
+    device: Device = None,
+    quiet: Quiet = False,
+):
+    """Find the events of prompts, and say how many abstractions are valid, and why others were refused."""
+    from icp import capt
+
+    problems = capt.read_problems(data_set, data, split, models)
+    problems = problems if limit is None else random.Random(0).sample(problems, min(limit, len(problems)))
+    rules, validator = (capt.RULES | {"corr2cause": (capt.VariableRules(), capt.Validator())})[data_set]
+    finder = _estimator(estimator, rules, model, base_url, api_key, device, cache)
+    found = capt.abstract_all(problems, finder, replace(validator, most=most), progress=not quiet)
+    for reason, count in found.reasons.most_common():
+        typer.echo(f"refused: {count} {reason}")
+    if found.refused and not skip:
+        raise DataError(
+            f"{len(found.refused)} of {len(problems)} prompts have no valid abstraction, the first: "
+            f"{found.refused[0].told}; say --skip to leave them out"
+        )
+    capt.save_abstractions(found, out, {"data set": data_set, "estimator": estimator, "model": model or "none"})
+    typer.echo(f"{len(found.rows)} of {len(problems)} prompts: {out}")
+
+
+@app.command()
+def show(
+    abstractions: Annotated[Path, typer.Argument(help="What `icp capt abstract` wrote.")],
+    out: Annotated[Path | None, typer.Option(help="Default: the same name with .html.")] = None,
+    title: Annotated[str, typer.Option(help="The page's title.")] = "Abstractions",
+    count: Annotated[int, typer.Option(min=1, help="How many prompts.")] = 20,
+    of_each_reason: Annotated[int, typer.Option(min=0, help="How many refusals of each reason.")] = 5,
+):
+    """Write a self-contained page: prompts with their events marked, abstract texts, refusals with their reasons."""
+    from icp import capt
+
+    found, about = capt.load_abstractions(abstractions)
+    report = capt.show(found, about, title, count=count, each=of_each_reason)
+    typer.echo(f"page: {report.save(out or abstractions.with_suffix('.html'))}")
+
+
+def _estimator(
+    name: str, rules: Any, model: str, base_url: str, api_key: str | None, device: str | None, cache: Path | None
+) -> Any:
+    """What the options name; those that nothing would use are refused."""
+    from icp import capt, load
+
+    if name not in ESTIMATORS:
+        raise DataError(f"there is no estimator {name!r}: use one of {', '.join(ESTIMATORS)}")
+    if name == "rules":
+        if model or base_url or cache is not None:
+            raise DataError("--model, --base-url and --cache do not go with rules: say --estimator language-model")
+        return rules
+    if name == "endpoint":
+        if not model or not base_url:
+            raise DataError("an endpoint is asked by --base-url and --model: give both")
+        found: Any = capt.Endpoint(base_url=base_url, model=model, api_key=api_key)
+    elif base_url:
+        raise DataError("--base-url goes with --estimator endpoint")
+    else:
+        found = capt.LanguageModel(model=load(model or "smollm2", device=device))
+    return found if cache is None else capt.Cached(found, cache, again=capt.LATER)
 
 
 @app.command()

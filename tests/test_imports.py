@@ -38,9 +38,9 @@ ORDER = """
     counterfactual.graph counterfactual.show counterfactual capt.leakage capt.abstraction capt.estimator
     capt.corruption capt.cladder_grammar capt.cladder_groups capt.inverse capt.symbols capt.syllogism_rules
     capt.abstracted capt.renaming capt.other_events capt.variable_rules capt.worlds capt.training_rows capt.validate
-    capt.lexicon capt.cladder_rules capt.splits capt.quality capt.cache capt.asked capt.language_models
-    capt.cladder_gold capt.rewritten capt.held_out capt.replies capt.training capt.asking capt.recipe capt steps
-    demo demo.sentences demo.reviews demo.run cli_measure cli_train cli_pairs cli_capt cli
+    capt.stored capt.show capt.lexicon capt.cladder_rules capt.splits capt.quality capt.cache capt.asked
+    capt.language_models capt.cladder_gold capt.rewritten capt.held_out capt.replies capt.training capt.asking
+    capt.recipe capt steps demo demo.sentences demo.reviews demo.run cli_measure cli_train cli_pairs cli_capt cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 

@@ -20,7 +20,9 @@ from icp.capt.recipe import RULES, Recipe, read_problems
 from icp.capt.renaming import Fixed, Names, Null, Order, Random, Renaming, copies
 from icp.capt.replies import Replies, accuracies, parsed
 from icp.capt.rewritten import read_rewritten
+from icp.capt.show import show
 from icp.capt.splits import by_symbols, require_apart, split
+from icp.capt.stored import load_abstractions, save_abstractions
 from icp.capt.syllogism_rules import ClosedVocabulary, SyllogismRules
 from icp.capt.symbols import pool
 from icp.capt.training import train
@@ -35,7 +37,8 @@ __all__ = [
     "Leakage", "Lexicon", "Mention", "Names", "Null", "Ontology", "Order", "OtherEvents", "Quality", "Random",
     "Recipe", "Redrawn", "Renaming", "Replies", "Score", "SyllogismRules", "Validator", "VariableRules", "Words",
     "abstract", "abstract_all", "accuracies", "answer_probe", "anti_sense", "ask", "by_symbols", "carried",
-    "cladder_gold", "copies", "leakage", "named", "names_of", "non_sense", "parsed", "pool", "quality",
-    "read_problems", "read_rewritten", "require_apart", "restored", "retold", "same_up_to_orientation", "shortened",
-    "split", "told_otherwise", "train", "untouched", "with_more_symbols", "worked_probe",
+    "cladder_gold", "copies", "leakage", "load_abstractions", "named", "names_of", "non_sense", "parsed", "pool",
+    "quality", "read_problems", "read_rewritten", "require_apart", "restored", "retold", "same_up_to_orientation",
+    "save_abstractions", "shortened", "show", "split", "told_otherwise", "train", "untouched", "with_more_symbols",
+    "worked_probe",
 ]  # fmt: skip
