@@ -105,7 +105,10 @@ def evaluate(
     """Ask the problems that were held out, or others, and say how many are answered rightly, by kind and over seeds."""
     import icp
     from icp import capt
+    from icp.capt.replies import FIELDS
 
+    if by not in FIELDS:
+        raise DataError(f"--by {by!r}: use one of {', '.join(FIELDS)}")
     recipes = [capt.Recipe.load(run / RECIPE) for run in runs]
     recipe, problems = recipes[0]
     for run, (other, its) in zip(runs, recipes):
