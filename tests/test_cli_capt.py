@@ -81,6 +81,7 @@ def test_free_decoding_counts_what_cannot_be_read(run, folder):  # noqa: F811
         (("--models", "x.json"), "prontoqa has no file of models"),
         (("--rows", 5000), "5000 rows to train on were asked for, and there are"),
         (("--hops", 9), "has 3 hops: 9 cannot be kept"),
+        (("--train-on", "anti"), "no problem to train on is of the split 'anti': there are true"),
         (("--pool", 3), "take a larger pool"),
         (("--pool", 0), "a pool of 0 symbols cannot be had"),
         (("--refused", "as-is"), "is not trained on as it is"),
