@@ -18,6 +18,8 @@ one seed there is none. Finished runs are kept in the JSON file and adapters bes
 where it was stopped. `--authors` is the setting of Gui and Ji, but for their quantisation, and asks for a GPU.
 """
 
+import hashlib
+import json
 import os
 import random
 import time
@@ -266,7 +268,8 @@ def main(
     size = QUICK if quick else AUTHORS if authors else Size()
     size = replace(size, hops=tuple(hops) or size.hops, epochs=epochs or size.epochs)
     about = {name: value for name, value in machine(1).items() if name != "commit"} | {"size": asdict(size)}
-    folder = json_path.with_name(json_path.stem + "-runs")
+    digest = hashlib.sha256(json.dumps(asdict(size), sort_keys=True).encode()).hexdigest()[:8]
+    folder = json_path.with_name(json_path.stem + "-runs") / digest  # another size has models of its own
     rounds = Rounds(json_path, about, summary)
     waiting = rounds.missing(jobs(size, [part for part in PARTS if part in (only or PARTS)]))
     failed = []

@@ -112,6 +112,9 @@ def train(
         str, typer.Option(help="random: fresh symbols in every copy; order, null: none, or names: other real ones.")
     ] = "random",
     pool: Annotated[int, typer.Option(help="How many symbols there are to draw from.")] = 26,
+    train_on: Annotated[
+        list[str], typer.Option(help="Train on this split alone, such as CLadder's commonsense; may be given again.")
+    ] = (),
     rows: Annotated[int | None, typer.Option(min=1, help="Rows to train on, drawn by --seed; default: all.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Copies of each row, each renamed afresh.")] = 4,
     hops: Annotated[int | None, typer.Option(help="Of PrOntoQA: cut chains to this length.")] = None,
@@ -143,6 +146,11 @@ def train(
         rules = capt.SyllogismRules()
         most = max(found.slots for one in problems if isinstance(found := rules.estimate(one.prompt), capt.Abstraction))
         test = capt.told_otherwise(test, capt.Ontology.of(problems), most + 2)
+    if train_on:
+        there = sorted({str(one.split) for one in chosen})
+        if missing := sorted(set(train_on) - set(there)):
+            raise DataError(f"no problem to train on is of the split {missing[0]!r}: there are {', '.join(there)}")
+        chosen = [one for one in chosen if one.split in train_on]
     if rows is not None:
         if rows > len(chosen):
             raise DataError(f"{rows} rows to train on were asked for, and there are {len(chosen)}")
@@ -185,7 +193,10 @@ def evaluate(
     """Ask the problems that were held out, or others, and say how many are answered rightly, by kind and over seeds."""
     import icp
     from icp import capt
+    from icp.capt.replies import FIELDS
 
+    if by not in FIELDS:
+        raise DataError(f"--by {by!r}: use one of {', '.join(FIELDS)}")
     recipes = [capt.Recipe.load(run / RECIPE) for run in runs]
     recipe, problems = recipes[0]
     for run, (other, its) in zip(runs, recipes):

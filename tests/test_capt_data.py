@@ -1,6 +1,7 @@
 """Problems told in other words, splits without leaks, corrupted and cached estimators, and rows to train on."""
 
 import json
+import random
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -9,7 +10,7 @@ from test_problems import entailed
 from test_renaming import PROBLEM, row
 
 from icp import data
-from icp.capt import Abstraction, Estimator, Failure
+from icp.capt import Abstraction, Estimator, Failure, worlds
 from icp.capt.abstracted import abstract
 from icp.capt.cache import Cached
 from icp.capt.corruption import Corrupted
@@ -86,6 +87,12 @@ def test_a_retold_problem_in_full():
         retold(PROBLEM, ["all"], question="Is it?")
     with pytest.raises(DataError, match=r"cannot be told otherwise: no rule reads 'Cats purr\.'"):
         retold(replace(PROBLEM, prompt="Cats purr."), ["all"])
+
+
+def test_invented_words_do_not_deny(monkeypatch):
+    letters = iter("nevernever" + "bedan" + "fidul" * 40)
+    monkeypatch.setattr("icp.capt.worlds.random.Random.choice", lambda self, options: next(letters))
+    assert worlds._invented(2, random.Random(0), "") == ["bedan", "fidul"]
 
 
 @pytest.mark.parametrize("more", [1, 2, 9])

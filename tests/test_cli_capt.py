@@ -11,7 +11,7 @@ import icp
 from icp import capt, data
 from icp.errors import ArtefactError, DataError
 
-MANNER = ("--rows", 4, "--epochs", 1, "--held-out", 0.4, "--tested", 2, "--batch-size", 4, "--quiet")
+MANNER = ("--rows", 6, "--epochs", 1, "--held-out", 0.4, "--tested", 2, "--batch-size", 4, "--quiet")
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
 
     folder, draw = tmp_path_factory.mktemp("capt"), random.Random(0)
     reasoner().save_pretrained(folder / "model")
-    (folder / "puzzles.json").write_text(json.dumps({"next_steps": [puzzle(draw) for _ in range(50)]}))
+    (folder / "puzzles.json").write_text(json.dumps({"next_steps": [puzzle(draw) for _ in range(80)]}))
     rows = [f'"Premise: Of {n} variables A correlates with B. Hypothesis: A causes B.",{n % 2}' for n in range(6)]
     (folder / "causal.csv").write_text("\n".join(["input,label", *rows]))
     for seed in (0, 1):
@@ -81,6 +81,7 @@ def test_free_decoding_counts_what_cannot_be_read(run, folder):  # noqa: F811
         (("--models", "x.json"), "prontoqa has no file of models"),
         (("--rows", 5000), "5000 rows to train on were asked for, and there are"),
         (("--hops", 9), "has 3 hops: 9 cannot be kept"),
+        (("--train-on", "anti"), "no problem to train on is of the split 'anti': there are true"),
         (("--pool", 3), "take a larger pool"),
         (("--pool", 0), "a pool of 0 symbols cannot be had"),
         (("--refused", "as-is"), "is not trained on as it is"),
@@ -99,11 +100,15 @@ def test_what_cannot_be_evaluated(run, folder):  # noqa: F811
     for more, said in (
         (("--limit", 3), "--limit go with --data"),
         (("--decoding", "loud"), "decoding='loud'"),
-        (("--by", "graph"), "there is no 'graph'"),
-        (("--data", folder / "puzzles.json"), "was trained on: ask others"),
+        (("--by", "graph"), "--by 'graph': use one of split, query_type, rung"),
     ):
         status, _, error = run("capt", "evaluate", folder / "seed-0", "--quiet", *more)
         assert status == 1 and said in error
+    recipe, held = capt.Recipe.load(folder / "seed-0" / "capt.json")
+    recipe.require_apart(held)
+    cut = [capt.shortened(one, 2) for one in data.prontoqa(folder / "puzzles.json")]
+    with pytest.raises(DataError, match=r"of problem \d+ was trained on: ask others"):
+        recipe.require_apart(cut)
     status, _, error = run("capt", "evaluate", folder)
     assert status == 1 and "capt.json" in error
 

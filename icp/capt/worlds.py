@@ -166,8 +166,8 @@ def _told(one: Statement, phrasing: str, names: dict[str, tuple[str, str]], clas
 
 
 def _invented(count: int, rng: random.Random, text: str) -> list[str]:
-    """Words of five letters that a text and PrOntoQA do not have."""
-    known = {form for word in WORDS for form in word.forms} | set(text.split())
+    """Words of five letters that a text and PrOntoQA do not have, nor one that denies."""
+    known = {form for word in WORDS for form in word.forms} | set(text.split()) | {"never"}
     found: dict[str, None] = {}
     while len(found) < count:
         made = "".join(rng.choice(CONSONANTS).lower() + rng.choice("aeiou") for _ in range(2)) + rng.choice(
