@@ -18,7 +18,7 @@ class LanguageModel(Asked):
     """A local model (`icp.load`), which continues a text; see `Asked` for what it is asked and how it is read.
 
     A prompt for which the model has no room is a failure (`prompt too long`). The model should not be the one that is
-    trained. The embedded default, of 135M parameters, shows how this works and finds few events rightly.
+    trained. The embedded default, of 135M parameters, is there to try this out, and too small to do it well.
     """
 
     model: Model
