@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from icp import cli_pairs
+from icp import cli_capt, cli_pairs
 from icp.cli_measure import ModelArgument, Quiet, co_ablate, measure
 from icp.cli_train import finetune
 from icp.errors import IcpError
@@ -165,6 +165,7 @@ def prune(
 
 app.command()(finetune)
 app.add_typer(cli_pairs.app, name="pairs")
+app.add_typer(cli_capt.app, name="capt")
 
 
 @app.command()

@@ -43,3 +43,11 @@ class SpecError(IcpError):
 
 class EndpointError(IcpError):
     """A served model that cannot be reached, or does not answer as its protocol says."""
+
+
+class NoAnswerError(EndpointError):
+    """A served model that does not answer one text, and may answer others; `late` where it took too long."""
+
+    def __init__(self, told: str, late: bool = False):
+        super().__init__(told)
+        self.late = late

@@ -1,6 +1,7 @@
 """Problems told in other words, splits without leaks, corrupted and cached estimators, and rows to train on."""
 
 import json
+import random
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -9,10 +10,11 @@ from test_problems import entailed
 from test_renaming import PROBLEM, row
 
 from icp import data
-from icp.capt import Abstraction, Estimator, Failure
+from icp.capt import Abstraction, Estimator, Failure, worlds
 from icp.capt.abstracted import abstract
 from icp.capt.cache import Cached
 from icp.capt.corruption import Corrupted
+from icp.capt.held_out import shortened, told_otherwise
 from icp.capt.quality import quality
 from icp.capt.renaming import Fixed, Null, Random, copies
 from icp.capt.splits import by_symbols, require_apart, split
@@ -87,6 +89,12 @@ def test_a_retold_problem_in_full():
         retold(replace(PROBLEM, prompt="Cats purr."), ["all"])
 
 
+def test_invented_words_do_not_deny(monkeypatch):
+    letters = iter("nevernever" + "bedan" + "fidul" * 40)
+    monkeypatch.setattr("icp.capt.worlds.random.Random.choice", lambda self, options: next(letters))
+    assert worlds._invented(2, random.Random(0), "") == ["bedan", "fidul"]
+
+
 @pytest.mark.parametrize("more", [1, 2, 9])
 def test_more_symbols_leave_the_answer(more):
     have = row().abstraction.slots
@@ -96,6 +104,69 @@ def test_more_symbols_leave_the_answer(more):
     assert found.skeleton == skeleton(found) != skeleton(PROBLEM)
     with pytest.raises(DataError, match=f"says {have} variables already: ask for more than {have}"):
         with_more_symbols(PROBLEM, have)
+
+
+LONG = replace(
+    PROBLEM,
+    prompt="Sheep are felines. Every tabby is a sheep. Each feline is an animal. Sheep are not bony. Every animal is "
+    "not unicellular. Felines are furry. Snakes are unicellular. Snakes are small. Rex is a tabby.\n"
+    "True or false: Rex is unicellular.",
+    reasoning=f"Rex is a tabby. Every tabby is a sheep. {PROBLEM.reasoning}",
+)
+
+
+@pytest.mark.parametrize(
+    ("hops", "prompt", "first"),
+    [
+        (1, "Every animal is not unicellular. Snakes are unicellular. Rex is an animal.", "Rex is an animal."),
+        (
+            2,
+            "Each feline is an animal. Every animal is not unicellular. Felines are furry. Snakes are unicellular. Rex "
+            "is a feline.",
+            "Rex is a feline. Each",
+        ),
+    ],
+)
+def test_a_chain_cut_short_has_its_end_and_what_distracts(hops, prompt, first):
+    found = shortened(LONG, hops)
+    assert found.prompt == f"{prompt}\nTrue or false: Rex is unicellular."
+    assert found.reasoning.startswith(first) and LONG.reasoning.endswith(found.reasoning)
+    assert entailed(found.prompt) == found.answer == LONG.answer
+    assert found.query_type == f"{hops} hop{'s' * (hops > 1)}" and found.skeleton == skeleton(found)
+
+
+@pytest.mark.parametrize(("problem", "hops"), [(LONG, 5), (LONG, 0), (NUMBERS, 1)])
+def test_a_chain_that_cannot_be_cut_so(problem, hops):
+    with pytest.raises(DataError, match=rf"has \d hops: {hops} cannot be kept"):
+        shortened(problem, hops)
+
+
+def test_test_problems_are_told_in_every_way_that_was_not_trained_on():
+    some = [replace(one, skeleton=skeleton(one), story="mammals", split="true") for one in (LONG, PROBLEM)]
+    found = told_otherwise(some, Ontology.of(some), slots=12, seed=1)
+    assert found == told_otherwise(some, Ontology.of(some), slots=12, seed=1)
+    assert [one.split for one in found[::2]] == [
+        "id",
+        "anti",
+        "nonsense",
+        "paraphrased",
+        "new question",
+        "more symbols",
+    ]
+    assert [(one.answer, one.answers) for one in found] == [(one.answer, one.answers) for one in some] * 6
+    assert all(entailed(one.prompt) == one.answer for one in found)
+    same, (more, other) = found[:10], found[10:]
+    assert [one.skeleton for one in same] == [one.skeleton for one in some] * 5
+    assert SyllogismRules().estimate(more.prompt).slots == SyllogismRules().estimate(other.prompt).slots == 12
+    by = {one.split: one for one in found[::2]}
+    assert by["id"].prompt == LONG.prompt
+    facts, question = by["paraphrased"].prompt.split("\n")
+    assert question == "True or false: Rex is unicellular." and not {"Each", "Every", "Sheep"} & set(facts.split())
+    facts, question = by["new question"].prompt.split("\n")
+    assert question == "Is it true or false that Rex is unicellular?" and LONG.prompt.startswith(facts)
+    assert {one.story for one in found if one.split in ("anti", "nonsense")} == {None}
+    with pytest.raises(DataError, match="variables already: ask for more than"):
+        told_otherwise(some, Ontology.of(some), slots=4)
 
 
 def numbered(count: int) -> list[data.Problem]:
@@ -229,8 +300,9 @@ def tokenizer_of(*texts: str):
     from tokenizers.pre_tokenizers import Split
     from transformers import PreTrainedTokenizerFast
 
-    parts = Split(Regex(r"\s?[^\s.?:]+|[.?:]"), "isolated")
-    said = {piece for text in (*texts, *(f"{s} {s}" for s in pool(26))) for piece, _ in parts.pre_tokenize_str(text)}
+    parts = Split(Regex(r"\n\n|\s?[^\s.?:]+|[.?:]"), "isolated")
+    told = (*texts, "\n\n", *(f"{symbol} {symbol}" for symbol in pool(26)))
+    said = {piece for text in told for piece, _ in parts.pre_tokenize_str(text)}
     vocabulary = {word: index for index, word in enumerate(["<pad>", "<unk>", *sorted(said)])}
     words = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = parts
@@ -242,7 +314,7 @@ def test_probes_of_problems():
     assert answered.text == PROBLEM.prompt + "\nAnswer:" and answered.answers == (" True", " False")
     assert (answered.label, answered.template, answered.word, answered.group) == (1, "k", "s", "true")
     [worked] = worked_probe([PROBLEM]).examples
-    assert worked.text + worked.answers[0] == f"{PROBLEM.prompt}\nReasoning: {PROBLEM.reasoning}\nAnswer: False"
+    assert worked.text + worked.answers[0] == f"{PROBLEM.prompt}\nReasoning: {PROBLEM.reasoning}\nAnswer: False\n\n"
     with pytest.raises(DataError, match="has no reasoning to train on"):
         worked_probe([NUMBERS])
 
@@ -269,7 +341,7 @@ def test_symbols_are_redrawn_each_epoch_and_again_with_the_same_seed(reasoning):
         assert ids[:size] == item["input_ids"] and mask == [1] * size + [0] * (len(mask) - size)
         assert set(ids[size:]) <= {0} and set(labels[size:]) <= {-100}
         trained = [one for one in labels if one != -100]
-        assert trained == ids[size - len(trained) : size] and tokenizer.decode(trained[-1:]).strip() == "False"
+        assert trained == ids[size - len(trained) : size] and tokenizer.decode(trained).split()[-1] == "False"
         assert (len(trained) == 1) != reasoning and len(trained) < size
     with pytest.raises(DataError, match="there are no rows to train on"):
         Redrawn([], Random(), tokenizer)

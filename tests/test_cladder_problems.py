@@ -13,6 +13,7 @@ from icp.errors import DataError
 def test_a_question_is_a_problem_to_answer():
     problem = QUESTION.problem
     assert (problem.prompt, problem.reasoning, problem.story) == (QUESTION.prompt, QUESTION.reasoning, QUESTION.story)
+    assert (problem.query_type, problem.rung) == (QUESTION.query_type, QUESTION.rung)
     assert problem.answers == ("Yes", "No") and problem.answer == ("Yes" if QUESTION.answer else "No")
     assert replace(QUESTION, answer=not QUESTION.answer).problem.answer != problem.answer
     assert problem.skeleton == replace(QUESTION, story="rain", split="anti").problem.skeleton

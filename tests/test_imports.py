@@ -25,7 +25,7 @@ ORDER = """
     baselines.flipping baselines.balance baselines.mmd baselines.adversarial baselines.twice baselines.last_layer
     baselines.influence baselines frontier nested_sets prune predictions resampling faithfulness metrics judged
     evaluation seeds evaluate choose_weight carriers changed efficiency sentences bias generation qa reading
-    drivers counterfactual.rows counterfactual.words counterfactual.finders counterfactual.lexicon
+    drivers chat counterfactual.rows counterfactual.words counterfactual.finders counterfactual.lexicon
     counterfactual.tables counterfactual.spec counterfactual.lines counterfactual.difference
     counterfactual.editors counterfactual.validator counterfactual.made counterfactual.make counterfactual.checked
     counterfactual.equations counterfactual.worlds counterfactual.domains counterfactual.association
@@ -37,9 +37,10 @@ ORDER = """
     sections.answers sections.evidence sections.limits sections.places sections.units sections report
     counterfactual.graph counterfactual.show counterfactual capt.leakage capt.abstraction capt.estimator
     capt.corruption capt.cladder_grammar capt.cladder_groups capt.inverse capt.symbols capt.syllogism_rules
-    capt.abstracted capt.renaming capt.worlds capt.training_rows capt.validate capt.lexicon capt.cladder_rules
-    capt.splits capt.quality capt.cache capt.cladder_gold capt.rewritten capt steps demo demo.sentences
-    demo.reviews demo.run cli_measure cli_train cli_pairs cli
+    capt.abstracted capt.renaming capt.other_events capt.variable_rules capt.worlds capt.training_rows capt.validate
+    capt.stored capt.show capt.lexicon capt.cladder_rules capt.splits capt.quality capt.cache capt.asked
+    capt.language_models capt.cladder_gold capt.rewritten capt.held_out capt.replies capt.training capt.asking
+    capt.recipe capt steps demo demo.sentences demo.reviews demo.run cli_measure cli_train cli_pairs cli_capt cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 
@@ -50,6 +51,7 @@ LATE = {
     ("cli_measure", ""),
     ("cli_train", ""),
     ("cli_pairs", ""),
+    ("cli_capt", ""),
     ("report", ""),
     ("sweep.provenance", ""),  # the version number
 }
@@ -60,7 +62,7 @@ OWNERS = {
     "peft": {"loading", "adapters"},
     "plotly": {"plots.style", "plots.units", "plots.evidence", "plots.calibration"},
     "ray": {"sweep.ray"},
-    "typer": {"cli", "cli_measure", "cli_pairs", "cli_train"},
+    "typer": {"cli", "cli_measure", "cli_pairs", "cli_train", "cli_capt"},
     "zarr": {"sweep.store"},
     "xarray": {"effects"},
     "datasets": {"data.reader", "counterfactual.made"},

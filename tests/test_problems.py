@@ -59,6 +59,7 @@ def test_real_puzzles_have_the_answer_that_follows_from_their_facts(name, count,
 def test_real_causal_questions():
     rows = data.corr2cause(real("corr2cause"), "test")
     assert len(rows) == 400 and sum(row.answer == "Yes" for row in rows) == 62
+    assert all(row.query_type == row.story for row in rows)
     assert {row.story for row in rows} >= {"has_collider", "has_confounder", "child", "parent"}
 
 
@@ -77,6 +78,7 @@ def test_fictional_puzzles(tmp_path):
     [row] = data.prontoqa(written(tmp_path, "dev.json", [FICTIONAL]).parent, "validation")
     assert row.prompt == f"{FICTIONAL['context']}\n{FICTIONAL['question']}"
     assert (row.answer, row.split, row.story) == ("True", "fictional", "fictional")
+    assert row.query_type == "2 hops"
 
 
 def test_a_skeleton_is_what_names_phrasing_order_and_the_polarity_of_the_question_leave(tmp_path):

@@ -44,6 +44,14 @@ def abstract(problem: Problem, estimator: Estimator) -> Abstracted | Failure:
     return Abstracted(problem, found, None if problem.reasoning is None else carried(found, problem.reasoning))
 
 
+def untouched(problem: Problem) -> Abstracted:
+    """The problem with no event found: it is asked as it is, whatever takes the place of events elsewhere."""
+    reasoning = problem.reasoning
+    return Abstracted(
+        problem, Abstraction(problem.prompt, ()), None if reasoning is None else Abstraction(reasoning, ())
+    )
+
+
 def carried(found: Abstraction, text: str) -> Abstraction:
     """Where another text, such as the reasoning, says a prompt's variables: by their surfaces there, in either number.
 

@@ -17,6 +17,8 @@ from icp.tokenizing import encode
 
 ANSWER = "\nAnswer:"
 WORKED = "\nReasoning:"
+END = "\n\n"
+"""What a worked solution ends with, so that a model that writes one can stop."""
 
 
 def answer_probe(problems: Sequence[Problem]) -> Probe:
@@ -46,7 +48,7 @@ def worked_probe(problems: Sequence[Problem]) -> Probe:
 def _worked(problem: Problem) -> Example:
     if problem.reasoning is None:
         raise DataError(f"{problem.prompt[:60]!r} has no reasoning to train on: train on the answers alone")
-    told = f" {problem.reasoning}{ANSWER} {problem.answer}"
+    told = f" {problem.reasoning}{ANSWER} {problem.answer}{END}"
     return Example(problem.prompt + WORKED, answers=(told,), label=0)
 
 
@@ -55,8 +57,8 @@ class Redrawn(torch.utils.data.Dataset):
 
     An item has `input_ids` and `labels`, which are -100 on the prompt; `collate` pads a batch of them. `set_epoch` is
     called by data loaders of accelerate, and so by `transformers.Trainer`; a draw depends on the seed, the epoch and
-    the row, so that an epoch that is begun again is the same. `icp.finetune` takes rows that are fixed: give it
-    `icp.capt.renaming.copies` of as many epochs, and one epoch to train.
+    the row, so that an epoch that is begun again is the same. `icp.finetune` takes rows that are fixed:
+    `icp.capt.train` gives it copies for as many epochs.
     """
 
     def __init__(

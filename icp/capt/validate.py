@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tqdm.auto import tqdm
+
 from icp.capt.abstracted import Abstracted, abstract
 from icp.capt.abstraction import Abstraction
 from icp.capt.estimator import Estimator, Failure
@@ -20,17 +22,20 @@ FUNCTION_WORDS = {
     "some", "such", "than", "that", "the", "their", "them", "then", "there", "these", "they", "this", "those",
     "through", "to", "too", "under", "up", "was", "were", "who", "whose", "will", "with", "without", "would",
 }  # fmt: skip
+ENGLISH = 0.15
+"""The least share of function words in English: CLadder, PrOntoQA and Corr2Cause have 0.27 and more, nonsense too."""
 
 
 @dataclass(frozen=True)
 class Validator:
     """What is asked of an abstraction. `allowed` are words of events that may also stand outside of them.
 
-    Function words may anyway. That variables which gold keeps apart share a symbol is for `icp.capt.quality` to say:
-    a prompt alone does not tell.
+    Function words may anyway. `most` is how many events a prompt may have: the size of the pool of symbols. That
+    variables which gold keeps apart share a symbol is for `icp.capt.quality` to say: a prompt alone does not tell.
     """
 
     allowed: frozenset[str] = frozenset()
+    most: int | None = None
 
     def reasons(self, row: Abstracted) -> list[str]:
         """Why the abstraction is not valid, by the names under which refusals are counted; empty where it is."""
@@ -40,6 +45,7 @@ class Validator:
         digits = [_splits_digits(found, m.start, m.stop) for m in mentions]
         checks = {
             "no events": not mentions,
+            "more events than symbols": self.most is not None and found.slots > self.most,
             "an event is an answer": any(surface.lower() in answers for surface in surfaces),
             "an event goes beyond a sentence": any(re.search(r"[.?!:]\s|[?\n]|\.$", surface) for surface in surfaces),
             "digits in an event": any(digits),
@@ -70,14 +76,20 @@ class Abstractions:
         return Counter(failure.reason for failure in self.refused)
 
 
-def abstract_all(problems: Sequence[Problem], estimator: Estimator, validator: Validator | None = None) -> Abstractions:
+def abstract_all(
+    problems: Sequence[Problem], estimator: Estimator, validator: Validator | None = None, *, progress: bool = False
+) -> Abstractions:
     """Abstract the prompts, and refuse what is not valid; a refusal is counted under its first reason and tells all.
 
-    Leave `validator` out for the usual one; nothing is kept that it refuses.
+    A prompt that is `not English` is refused unread. Leave `validator` out for the usual one; nothing is kept that it
+    refuses.
     """
     validator = Validator() if validator is None else validator
     rows, refused = [], []
-    for problem in problems:
+    for problem in tqdm(problems, unit="prompt", desc="abstract", disable=not progress, leave=False):
+        if not english(problem.prompt):
+            refused.append(Failure(problem.prompt, "not English", f"{problem.prompt[:60]!r} is not English"))
+            continue
         row = abstract(problem, estimator)
         if isinstance(row, Failure):
             refused.append(row)
@@ -86,6 +98,15 @@ def abstract_all(problems: Sequence[Problem], estimator: Estimator, validator: V
         else:
             rows.append(row)
     return Abstractions(tuple(rows), tuple(refused))
+
+
+def english(text: str) -> bool:
+    """Whether most letters are of the plain alphabet and, of eight words or more, enough are function words."""
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    letters = "".join(words)
+    if 2 * sum(letter.isascii() for letter in letters) < len(letters):
+        return False
+    return len(words) < 8 or sum(word in FUNCTION_WORDS for word in words) >= ENGLISH * len(words)
 
 
 def _placeholders(found: Abstraction) -> list[str]:

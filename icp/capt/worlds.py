@@ -73,7 +73,7 @@ def anti_sense(problem: Problem, ontology: Ontology, seed: int = 0) -> Problem:
     for _ in range(TRIES):
         found = renamed(row, Names(), rng)
         if not ontology.any_true(found.prompt):
-            return replace(found, split="anti")
+            return replace(found, split="anti", story=None)
     raise DataError(f"{TRIES} draws of other names for {problem.prompt[:60]!r} all said something true")
 
 
@@ -84,7 +84,7 @@ def non_sense(problem: Problem, seed: int = 0) -> Problem:
     classes = [Word(one, "class", "nonsense", plural(one)) for one in made[::2]]
     properties = [Word(one, "property", "nonsense") for one in made[1::2]]
     people = [word for word in NAMES if word.kind == "individual"]
-    return replace(renamed(row, Names((*classes, *properties, *people)), rng), split="nonsense")
+    return replace(renamed(row, Names((*classes, *properties, *people)), rng), split="nonsense", story=None)
 
 
 def retold(
@@ -166,8 +166,8 @@ def _told(one: Statement, phrasing: str, names: dict[str, tuple[str, str]], clas
 
 
 def _invented(count: int, rng: random.Random, text: str) -> list[str]:
-    """Words of five letters that a text and PrOntoQA do not have."""
-    known = {form for word in WORDS for form in word.forms} | set(text.split())
+    """Words of five letters that a text and PrOntoQA do not have, nor one that denies."""
+    known = {form for word in WORDS for form in word.forms} | set(text.split()) | {"never"}
     found: dict[str, None] = {}
     while len(found) < count:
         made = "".join(rng.choice(CONSONANTS).lower() + rng.choice("aeiou") for _ in range(2)) + rng.choice(

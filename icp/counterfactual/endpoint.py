@@ -1,46 +1,25 @@
 """Counterfactual words by a model behind an OpenAI-compatible address. Nothing is sent unless you make one."""
 
-import hashlib
-import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from http.client import HTTPException
-from itertools import count
 from pathlib import Path
-from socket import gaierror
-from ssl import SSLCertVerificationError
-from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
+from icp.chat import Chat
 from icp.counterfactual.rows import Rejection
 from icp.counterfactual.spec import Spec
 from icp.counterfactual.written import Shot, Written
-from icp.errors import ArtefactError, EndpointError
-
-AGAIN = (408, 409, 429, 500, 502, 503, 504)
-OF_A_TEXT = (*AGAIN, 400, 413, 422)
-"""Statuses after which another text may be answered: 400 is what servers say of one that is too long for the model."""
-UNREACHABLE = (ConnectionRefusedError, gaierror, SSLCertVerificationError)
+from icp.errors import NoAnswerError
 
 
 @dataclass(frozen=True)
 class Endpoint(Written):
     """A served model writes the words that say another value; see `Written` for what is kept of them.
 
-    Texts are sent to `base_url`/chat/completions, such as `http://127.0.0.1:8000/v1`, and `api_key` goes with them as a
-    bearer token where it is given. The first answer is asked for at temperature 0; `samples` more, at `temperature`,
-    come with seeds counted from `seed`: whether the same seed gives the same answer is up to the server.
-
-    What fails is tried again `retries` times, after `pause` seconds and then twice as long each time, where it may pass
-    by itself. Where it does not (a timeout, a server error), where the server refuses this one text (status 400, 413 or
-    422), and where an answer is no chat completion, the text is rejected (`request failed`). `EndpointError` is raised
-    for what no other text would get around: an address that cannot be reached, and any other status.
-
-    With `answers`, a file, every answer is appended there as it comes, and what is there is not asked for again: a run
-    that ended early goes on where it was, and the same run later makes the same pairs.
+    How texts are sent, what is tried again and what `answers` keeps is as in `icp.chat.Chat`. The first answer is asked
+    for at temperature 0; `samples` more, at `temperature`, come with seeds counted from `seed`. A text that gets no
+    answer is rejected (`request failed`); `EndpointError` is raised for what no other text would get around. With
+    `answers` a run that ended early goes on where it was, and the same run later makes the same pairs.
     """
 
     variable: str
@@ -59,15 +38,13 @@ class Endpoint(Written):
     pause: float = 1.0
     answers: str | Path | None = None
 
+    @cached_property
+    def _chat(self) -> Chat:
+        return Chat(self.base_url, self.model, self.api_key, self.timeout, self.retries, self.pause, self.answers)
+
     def begin(self, spec: Spec) -> None:
         super().begin(spec)
-        if not self.base_url.startswith(("http://", "https://")):
-            raise EndpointError(f"base_url is {self.base_url!r}: it has to begin with http:// or https://")
-        if self.retries < 0 or not self.timeout > 0 or not self.pause >= 0:
-            raise EndpointError(
-                f"timeout={self.timeout}, retries={self.retries} and pause={self.pause}: give a timeout above 0 and "
-                "the others at least 0"
-            )
+        _ = self._chat
 
     def write(self, prompts: Sequence[str]) -> list[list[str] | Rejection]:
         return [self._write(prompt) for prompt in prompts]
@@ -75,77 +52,9 @@ class Endpoint(Written):
     def _write(self, prompt: str) -> list[str] | Rejection:
         found = []
         for number in range(self.samples):
-            asked = {
-                "model": self.model, "messages": [{"role": "user", "content": prompt}], "max_tokens": self.max_tokens,
-                "temperature": self.temperature if number else 0.0, "seed": self.seed + number,
-            }  # fmt: skip
-            answer = self._answer(asked)
-            if isinstance(answer, Rejection):
-                return answer
-            found.append(answer)
+            try:
+                temperature, seed = self.temperature if number else 0.0, self.seed + number
+                found.append(self._chat.answer(prompt, max_tokens=self.max_tokens, temperature=temperature, seed=seed))
+            except NoAnswerError as error:
+                return Rejection("request failed", str(error))
         return found
-
-    def _answer(self, asked: dict[str, Any]) -> str | Rejection:
-        key = hashlib.sha256(json.dumps([self._url, asked], sort_keys=True).encode()).hexdigest()
-        if key in self._known:
-            return self._known[key]
-        told = self._posted(asked)
-        if isinstance(told, Rejection):
-            return told
-        try:
-            answer = json.loads(told)["choices"][0]["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError):
-            answer = told
-        if not isinstance(answer, str | None):
-            return Rejection("request failed", f"{self._url} answered {told[:200]!r}, which is no chat completion")
-        self._known[key] = answer or ""
-        if self.answers is not None:
-            with Path(self.answers).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"asked": key, "answer": answer or ""}, ensure_ascii=False) + "\n")
-        return answer or ""
-
-    @cached_property
-    def _known(self) -> dict[str, str]:
-        """The answers that the file has, by the digest of what was asked."""
-        path, known = Path(self.answers or ""), {}
-        if self.answers is None or not path.is_file():
-            return known
-        stored = path.read_bytes()
-        whole = stored[: stored.rfind(b"\n") + 1]  # the line that was being written when a run was killed is dropped
-        if whole != stored:
-            path.write_bytes(whole)
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                told = json.loads(line)
-                known[told["asked"]] = told["answer"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise ArtefactError(f"line {number} of {path} holds no answer: give the file of an Endpoint") from error
-        return known
-
-    @property
-    def _url(self) -> str:
-        return self.base_url.rstrip("/") + "/chat/completions"
-
-    def _posted(self, asked: dict[str, Any]) -> bytes | Rejection:
-        """The body of the answer, or why there is none for this text."""
-        headers = {"Content-Type": "application/json"}
-        if self.api_key is not None:
-            headers["Authorization"] = f"Bearer {self.api_key}"
-        for attempt in count():
-            try:
-                request = Request(self._url, json.dumps(asked).encode(), headers)
-                with urlopen(request, timeout=self.timeout) as answer:
-                    return answer.read()
-            except HTTPError as error:
-                why = f"status {error.code}: {error.read(200).decode(errors='replace')}"
-                again, passes = error.code in AGAIN, error.code in OF_A_TEXT
-            except (URLError, OSError, HTTPException) as error:
-                reason = getattr(error, "reason", error)
-                why, again, passes = str(reason) or type(error).__name__, True, not isinstance(reason, UNREACHABLE)
-            if not again or attempt == self.retries:
-                tries = f"after {attempt + 1} tries" if attempt else "at once"
-                told = f"{self._url} failed {tries} ({why.strip()})"
-                if passes:
-                    return Rejection("request failed", told)
-                raise EndpointError(f"{told}: check base_url, model and api_key")
-            time.sleep(self.pause * 2**attempt)

@@ -54,7 +54,9 @@ class CausalQuestion:
         """
         skeleton = f"{self.graph}: {self.query_type}: {self.formal}"
         answer = ANSWERS[not self.answer]
-        return Problem(self.prompt, answer, ANSWERS, self.reasoning, self.split, self.story, skeleton)
+        return Problem(
+            self.prompt, answer, ANSWERS, self.reasoning, self.split, self.story, skeleton, self.query_type, self.rung
+        )  # fmt: skip
 
 
 META = {"story_id": str, "graph_id": str, "query_type": str, "rung": int, "formal_form": str}

@@ -20,7 +20,8 @@ def _problem(row: dict[str, Any]) -> list[Problem]:
     premise, mark, hypothesis = row["input"].partition("Hypothesis:")
     if not mark or not premise.startswith("Premise:") or not hypothesis.strip():
         raise DataError(f"the field 'input' is {row['input'][:60]!r}, and should be 'Premise: ... Hypothesis: ...'")
-    return [Problem(row["input"], row["label"], ANSWERS, story=row.get("template"), skeleton=" ".join(premise.split()))]
+    kind, skeleton = row.get("template"), " ".join(premise.split())
+    return [Problem(row["input"], row["label"], ANSWERS, story=kind, skeleton=skeleton, query_type=kind)]
 
 
 CORR2CAUSE = Schema(
@@ -37,6 +38,6 @@ def corr2cause(source: "str | Path", split: str | None = None, config: str | Non
     """Problems with the answers Yes and No, for the published labels 1 and 0.
 
     The skeleton is the premise, which several hypotheses share, so that a split by it has no premise on both sides; the
-    story is the kind of hypothesis, where the rows name it.
+    story and the type of query are the kind of hypothesis, where the rows name it.
     """
     return read(CORR2CAUSE, source, split, config)

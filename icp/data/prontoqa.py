@@ -57,9 +57,9 @@ PRONTOQA = Schema(
 def prontoqa(source: "str | Path", split: str | None = None, config: str | None = None) -> list[Problem]:
     """Problems with the answers True and False: facts, what the individual is, and on a line of its own the question.
 
-    The reasoning alternates what is known of the individual with the fact that is used next. `split` of a problem is
-    fictional or true. Rows of the true ontology have no answer: it is True where the last claim is what is asked, and
-    False where it is its denial.
+    The reasoning alternates what is known of the individual with the fact that is used next, of which there are as many
+    as `query_type` has hops. `split` of a problem is fictional or true. Rows of the true ontology have no answer: it is
+    True where the last claim is what is asked, and False where it is its denial.
 
     Raises `DataError` where a row has another schema, or its last claim neither says nor denies what is asked.
     """
@@ -73,8 +73,15 @@ def _problem(facts: str, question: str, answer: str, reasoning: list[str], split
         told = strange[0] if strange else prompt[:60]
         raise DataError(f"{told!r} does not say of a class or an individual what it is: PrOntoQA's sentences do")
     [first, *_] = [one for one in statements if one.individual]
-    skeleton = skeleton_of(statements[:-1], statements[-1])
-    return Problem(prompt, answer, ANSWERS, " ".join(reasoning), split, family(first.predicate.name), skeleton)
+    skeleton, story = skeleton_of(statements[:-1], statements[-1]), family(first.predicate.name)
+    return Problem(
+        prompt, answer, ANSWERS, " ".join(reasoning), split, story, skeleton, hops_told(len(reasoning) // 2)
+    )  # fmt: skip
+
+
+def hops_told(hops: int) -> str:
+    """The type of a query that takes so many facts in a row to answer."""
+    return f"{hops} hop" + "s" * (hops > 1)
 
 
 def _follows(claim: str, query: str) -> str:

@@ -1,0 +1,128 @@
+"""How prompts are made for a training, kept beside the model so that what is asked afterwards is made alike."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from icp import data
+from icp.capt.abstracted import Abstracted, untouched
+from icp.capt.cladder_grammar import FRAME
+from icp.capt.cladder_rules import CladderRules
+from icp.capt.estimator import Estimator
+from icp.capt.renaming import Names, Null, Order, Random, Renaming
+from icp.capt.syllogism_rules import SyllogismRules
+from icp.capt.symbols import pool
+from icp.capt.validate import Validator, abstract_all
+from icp.data.problems import Problem
+from icp.errors import ArtefactError, DataError
+from icp.files import read_json, write_json
+
+FORMAT, VERSION = "icp-capt", 1
+RENAMINGS = ("random", "order", "null", "names")
+RULES: dict[str, tuple[Estimator, Validator]] = {
+    "prontoqa": (SyllogismRules(), Validator()), "cladder": (CladderRules(), Validator(FRAME)),
+}  # fmt: skip
+"""What finds events in the prompts of a data set; those of Corr2Cause have letters for variables already."""
+
+
+DATA_SETS = (*RULES, "corr2cause")
+REFUSED = ("error", "skip", "as-is")
+
+
+def read_problems(data_set: str, source: str, split: str | None = None, models: str | None = None) -> list[Problem]:
+    """The problems of a data set by its name; raises `DataError` for another, and for `models` that it has not got."""
+    match data_set:
+        case "cladder":
+            return [one.problem for one in data.cladder(source, split, models=models)]
+        case "prontoqa" | "corr2cause" if models is not None:
+            raise DataError(f"{data_set} has no file of models, as CLadder's nested form does: leave {models!r} out")
+        case "prontoqa":
+            return data.prontoqa(source, split)
+        case "corr2cause":
+            return data.corr2cause(source, split)
+    raise DataError(f"there is no data set {data_set!r}: use one of {', '.join(DATA_SETS)}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The data set, whose rules find events; what takes their place; and whether a worked solution is written first.
+
+    `skeletons` are those that were trained on. Raises `DataError` for a data set or a renaming that there is not.
+    """
+
+    data_set: str
+    renaming: str = "random"
+    pool: int = 26
+    reasoning: bool = False
+    skeletons: frozenset[str] = frozenset()
+
+    def __post_init__(self):
+        for value, known in ((self.data_set, DATA_SETS), (self.renaming, RENAMINGS)):
+            if value not in known:
+                raise DataError(f"there is no {value!r}: use one of {', '.join(known)}")
+        if self.data_set not in RULES and self.renaming != "null":
+            raise DataError(f"nothing finds events in {self.data_set}: take the renaming null, or another data set")
+        self.replacement  # noqa: B018  a pool that cannot be had is refused
+
+    @property
+    def replacement(self) -> Renaming:
+        """What takes the place of events."""
+        symbols = pool(self.pool)
+        return {"random": Random(symbols), "order": Order(symbols), "null": Null(), "names": Names()}[self.renaming]
+
+    @property
+    def asked(self) -> Renaming:
+        """The same of test prompts, which keep their names where training rows were given other real ones."""
+        return Null() if self.renaming == "names" else self.replacement
+
+    @property
+    def validator(self) -> Validator:
+        return RULES[self.data_set][1] if self.data_set in RULES else Validator()
+
+    def rows(self, problems: Sequence[Problem], refused: str = "error") -> tuple[list[Abstracted], Counter[str]]:
+        """The problems abstracted, and how many were refused for each reason.
+
+        `refused` says what becomes of those: an `error` that counts them, `skip`, or `as-is`, with nothing renamed.
+        Every renaming takes the same rows, so that they can be compared; of a data set without rules all as they are.
+        """
+        if refused not in REFUSED:
+            raise DataError(f"refused={refused!r}: use one of {', '.join(REFUSED)}")
+        if self.data_set not in RULES:
+            return [untouched(one) for one in problems], Counter()
+        found = abstract_all(problems, *RULES[self.data_set])
+        if found.refused and refused == "error":
+            told = ", ".join(f"{count} {reason}" for reason, count in found.reasons.most_common())
+            raise DataError(
+                f"{len(found.refused)} of {len(problems)} prompts have no valid abstraction ({told}), the first: "
+                f"{found.refused[0].told}; say that they are to be left out (skip) or asked as they are (as-is)"
+            )
+        valid = {row.problem: row for row in found.rows}
+        rows = [
+            valid[one] if one in valid else untouched(one) for one in problems if one in valid or refused == "as-is"
+        ]
+        return rows, found.reasons
+
+    def require_apart(self, problems: Sequence[Problem]) -> None:
+        """Raise `DataError` naming a problem whose skeleton was trained on."""
+        for number, one in enumerate(problems):
+            if one.skeleton in self.skeletons:
+                told = f"the skeleton {str(one.skeleton)[:60]!r} of problem {number} was trained on"
+                raise DataError(f"{told}: ask others")
+
+    def save(self, path: "str | Path", test: Sequence[Problem]) -> Path:
+        """Write JSON, with the problems that were held out."""
+        told: dict[str, Any] = asdict(self) | {"skeletons": sorted(self.skeletons)}
+        return write_json(path, FORMAT, VERSION, told | {"test": [asdict(one) for one in test]})
+
+    @classmethod
+    def load(cls, path: "str | Path") -> "tuple[Recipe, list[Problem]]":
+        """What `save` wrote: the recipe, and the problems that were held out."""
+        told = read_json(path, FORMAT, VERSION)
+        try:
+            problems = [Problem.of(one) for one in told["test"]]
+            options = {name: told[name] for name in ("data_set", "renaming", "pool", "reasoning")}
+            return cls(**options, skeletons=frozenset(told["skeletons"])), problems
+        except (KeyError, TypeError) as error:
+            raise ArtefactError(f"{path} is damaged ({error!r}): train again, or delete it") from error
