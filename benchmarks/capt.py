@@ -5,6 +5,8 @@ Training rows and test problems share no skeleton. A point is a renaming with so
 as it is (`id`), against sense, in invented words, and at the settings of the first part also paraphrased, asked in
 another way, and with more variables (`icp.capt.told_otherwise`). `train` is the accuracy on training rows.
 
+- `setting`: null on the first seed after more and more copies. What to run the others at (`--epochs`, `--hops`) is
+  chosen by its `train` alone: enough for plain training to learn its own rows.
 - `renamings`: null, random, order, names and fixed. Test prompts get symbols as training rows do, but plain texts where
   these have real names. `fixed` has one symbol an event; events that it has none for get random ones. `exchanged` is
   `id` in symbols drawn at random, which shows what a model owes to symbols that it has memorised.
@@ -42,7 +44,7 @@ from icp import capt, data
 from icp.capt import Abstracted, Renaming
 from icp.data import Problem
 
-PARTS = ("renamings", "errors", "rows", "steps", "corr2cause")
+PARTS = ("setting", "renamings", "errors", "rows", "steps", "corr2cause")
 RENAMINGS = ("null", "random", "order", "names", "fixed")
 MAIN = ("id", "anti", "nonsense")
 ARGUMENTS = {"learning_rate": 5e-4, "per_device_train_batch_size": 8, "lr_scheduler_type": "cosine", "warmup_steps": 5}
@@ -63,6 +65,7 @@ class Size:
     rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
     other_rows: tuple[int, ...] = (100, 500)
     other_epochs: tuple[int, ...] = (1, 2, 4)
+    tried: tuple[int, ...] = (4, 8, 16, 32)
     questions: int = 100
     arguments: Mapping[str, Any] = field(default_factory=lambda: ARGUMENTS)
     lora: Mapping[str, Any] | None = None
@@ -72,7 +75,7 @@ class Size:
 
 QUICK = Size(
     seeds=(0,), hops=(1, 2), rows=40, epochs=2, tested=20, rates=(0.2,), other_rows=(20,), other_epochs=(1,),
-    questions=6,
+    tried=(2,), questions=6,
 )  # fmt: skip
 AUTHORS = Size(
     "Qwen/Qwen2.5-3B-Instruct", hops=(3, 4, 5), rows=100, epochs=16, tested=400, held_out=0.2, other_rows=(200, 500),
@@ -215,6 +218,7 @@ def jobs(size: Size, parts: Sequence[str]) -> list[dict[str, Any]]:
     """What there is to do, each with the part that it was first wanted for; a point of several parts is run once."""
     usual = {"rows": size.rows, "epochs": size.epochs, "rate": 0.0}
     points = {
+        "setting": [{"renaming": "null", **usual, "epochs": epochs} for epochs in size.tried],
         "renamings": [
             {"renaming": "null", **usual, "epochs": 0},
             *({"renaming": name, **usual} for name in RENAMINGS),
@@ -232,7 +236,7 @@ def jobs(size: Size, parts: Sequence[str]) -> list[dict[str, Any]]:
             wanted = [{"what": "corr2cause", **point} for point in causal]
         else:
             wanted = [{"what": "prontoqa", **point} for point in points[part]]
-        for seed in size.seeds:
+        for seed in size.seeds[:1] if part == "setting" else size.seeds:
             for point in wanted:
                 job = {**point, "seed": seed if point["epochs"] else size.seeds[0]}
                 if job not in found:
