@@ -1,6 +1,6 @@
 """One declarative row an architecture: where its blocks, projections, and norms are.
 
-To add an architecture, add a row. Everything else in `icp` reads rows; `icp.model.check` compares a row with the
+To add an architecture, add a row. Everything else in `icp` reads rows; `icp.loading.check` compares a row with the
 live module at load and refuses one that does not fit.
 """
 
