@@ -38,8 +38,8 @@ ORDER = """
     counterfactual.graph counterfactual.show counterfactual capt.leakage capt.abstraction capt.estimator
     capt.corruption capt.cladder_grammar capt.cladder_groups capt.inverse capt.symbols capt.syllogism_rules
     capt.abstracted capt.renaming capt.worlds capt.training_rows capt.validate capt.lexicon capt.cladder_rules
-    capt.splits capt.quality capt.cache capt.cladder_gold capt.rewritten capt steps demo demo.sentences
-    demo.reviews demo.run cli_measure cli_train cli_pairs cli
+    capt.splits capt.quality capt.cache capt.cladder_gold capt.rewritten capt plain drawn checks verify
+    steps demo demo.sentences demo.reviews demo.run cli_measure cli_train cli_verify cli_pairs cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 
@@ -49,6 +49,7 @@ LATE = {
     ("cli", ""),
     ("cli_measure", ""),
     ("cli_train", ""),
+    ("cli_verify", ""),
     ("cli_pairs", ""),
     ("report", ""),
     ("sweep.provenance", ""),  # the version number
@@ -60,7 +61,7 @@ OWNERS = {
     "peft": {"loading", "adapters"},
     "plotly": {"plots.style", "plots.units", "plots.evidence", "plots.calibration"},
     "ray": {"sweep.ray"},
-    "typer": {"cli", "cli_measure", "cli_pairs", "cli_train"},
+    "typer": {"cli", "cli_measure", "cli_pairs", "cli_train", "cli_verify"},
     "zarr": {"sweep.store"},
     "xarray": {"effects"},
     "datasets": {"data.reader", "counterfactual.made"},

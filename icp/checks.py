@@ -1,0 +1,224 @@
+"""What `icp.verify` looks at, a function a check: whether it holds (None: does not apply) and what was seen."""
+
+import random
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icp.adapters import adapted, put_on
+from icp.batch import Batch
+from icp.drawn import drawn_pairs
+from icp.finetune import finetune
+from icp.hooks import Reads
+from icp.interventions import Mask, Scale, Swap
+from icp.loading import load
+from icp.model import Model
+from icp.nested_sets import choices_of
+from icp.plain import Loop, plainly, through_the_view
+from icp.probes import Probe
+from icp.prune import prune
+from icp.selection import Choice, Selection
+from icp.sweep.linear import Linear
+from icp.sweep.measure import measure
+from icp.tokenizing import encode
+from icp.units import Unit, site_name
+from icp.weights import copied, copied_in
+
+CLOSE = 1e-6
+"""How far two ways to a logit may lie apart in float64, as a share of the largest logit: some norms, and the attention
+of some models, compute in float32 whatever the weights are."""
+
+FIRST_ORDER = 1e-3
+"""How far estimates may lie from finite differences, as a share of their size."""
+
+STEP = 0.02
+FAST = {"max_steps": 2, "per_device_train_batch_size": 3, "learning_rate": 1e-2, "logging_steps": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A model, inputs of its own words, and some of its units."""
+
+    model: Model
+    seed: int
+
+    @cached_property
+    def precise(self) -> Model:
+        """A copy in float64."""
+        return replace(self.model, module=copied_in(self.model.module, torch.float64).eval())
+
+    @cached_property
+    def probe(self) -> Probe:
+        """Three pairs of two lengths that differ in one word."""
+        return drawn_pairs(self.model, self.seed)
+
+    @cached_property
+    def pairs(self) -> Probe:
+        """The same with two answers each, whose difference is P."""
+        return Probe(tuple(replace(example, answers=example.answers[:2]) for example in self.probe.examples))
+
+    @cached_property
+    def batch(self) -> Batch:
+        """The inputs, padded on the right."""
+        return self.model.pad([encode(self.model.tokenizer, example.text, "") for example in self.probe.examples])
+
+    def units(self, *kinds: str) -> list[Unit]:
+        """One unit of each kind in the first, the middle and the last block."""
+        rng, blocks = random.Random(self.seed), len(self.model.blocks)
+        chosen = []
+        for kind in kinds:
+            for layer in [None] if kind == "embed" else sorted({0, blocks // 2, blocks - 1}):
+                site = self.model.sites[site_name(kind, layer)]
+                head = rng.randrange(site.width // site.unit_width)
+                index = (head, rng.randrange(site.unit_width)) if kind == "value" else (head,)
+                chosen.append(Unit(site.name, index))
+        return chosen
+
+    def dP(self, units: list[Unit], whats: Any, probe: Probe | None = None, **options: Any) -> np.ndarray:
+        """What `measure` finds on the copy in float64: [unit, intervention, example]."""
+        return measure(self.precise, self.pairs if probe is None else probe, units, whats, progress=False, **options).dP
+
+
+EVERY = ("head", "neuron", "value", "resid", "embed", "query", "key")
+WHATS = [Mask("zero"), Mask("mean"), Scale(0.5), Swap("counterpart")]
+
+
+def _no_op(case: Case) -> tuple[bool, str]:
+    model, batch = case.model, case.batch
+    with torch.no_grad(), model.frozen():
+        clean = model.logits(batch)
+        with ExitStack() as stack:
+            for site in model.sites.values():
+                stack.callback(site.hook(lambda value: value * 1.0).remove)
+            same = torch.equal(model.logits(batch), clean)
+    dP = measure(model, case.pairs, case.units(*EVERY), Scale(1.0), progress=False).dP
+    return same and not dP.any(), f"{len(model.sites)} sites hooked, {len(dP)} units scaled by 1"
+
+
+def _suffix(case: Case) -> tuple[bool, str]:
+    model, batch = case.model, case.batch
+    rows, positions = batch.mask.nonzero().unbind(1)
+    reads = Reads(rows, positions)
+    with torch.no_grad(), model.frozen():
+        whole = model.read(batch, reads)
+        starts = [start for start in range(1, len(model.entrances))]
+        for start in starts:
+            hidden = model.entering(batch, start, {}, [])
+            if not torch.equal(model.read(batch, reads, start=start, hidden=hidden), whole):
+                return False, f"entering block {start} gives other logits than the whole run"
+    return True, f"bit-equal from {len(starts)} entrances"
+
+
+def _plain_hooks(case: Case) -> tuple[bool, str]:
+    units = case.units(*EVERY)
+    got = case.dP(units, WHATS)
+    want = Loop(case.precise, case.pairs, plainly(case.precise)).dP(units, WHATS)
+    return _agree(case, got, want)
+
+
+def _lens(case: Case) -> tuple[bool | None, str]:
+    try:
+        view = case.precise.view()
+    except Exception as error:
+        return None, f"TransformerLens has no view of it ({(str(error).splitlines() or [''])[0][:80]})"
+    units, whats = case.units("head", "neuron", "value", "resid"), WHATS[::3]
+    got = case.dP(units, whats)
+    want = Loop(case.precise, case.pairs, through_the_view(case.precise, view)).dP(units, whats)
+    return _agree(case, got, want)
+
+
+def _padding(case: Case) -> tuple[bool, str]:
+    units = case.units(*EVERY)
+    alone = [case.dP(units, WHATS, Probe((each,)), reference=case.pairs) for each in case.pairs.examples]
+    sides = [case.dP(units, WHATS, padding_side=side) for side in ("left", "right")]
+    return _agree(case, np.stack(sides), np.stack([np.concatenate(alone, 2)] * 2))
+
+
+def _agree(case: Case, got: np.ndarray, want: np.ndarray) -> tuple[bool, str]:
+    with torch.no_grad(), case.precise.frozen():
+        scale = float(case.precise.logits(case.batch).abs().max())
+    apart = float(np.abs(got - want).max()) / scale
+    moved = float(np.abs(want).max()) / scale
+    return apart <= CLOSE < moved, f"{apart:.1e} of the logit scale apart, effects up to {moved:.1e}"
+
+
+def _cut(case: Case) -> tuple[bool, str]:
+    model = case.precise
+    units = [*case.units("head")[:1], *case.units("neuron")]
+    sites = [model.site(unit) for unit in units]
+    bias = [
+        s.bias is not None or (model.family.mlp_bias if s.unit_width == 1 else model.family.attn_bias) for s in sites
+    ]
+    mean = [unit for unit, folds in zip(units, bias) if folds]
+    zero = [Choice(unit) for unit in [*units, *case.units("embed")] if unit not in mean]
+    means = choices_of(model, mean, Mask("mean"), case.pairs) if mean else ()
+    selection = Selection((*means, *zero), model.binding)
+    with torch.no_grad(), model.frozen(), TemporaryDirectory() as folder:
+        with selection.applied(model):
+            hooked = model.logits(case.batch)
+        cut = prune(model, selection)
+        cut.save_pretrained(Path(folder) / "cut")
+        again = load(str(Path(folder) / "cut"), dtype=torch.float64)
+        there, saved = cut.logits(case.batch), again.logits(case.batch)
+        apart = _apart(case, hooked, there)
+        changed = _apart(case, hooked, model.logits(case.batch))
+        holds = apart <= CLOSE < changed and torch.equal(there, saved) and again.selection == cut.selection
+    said = "bit-equal" if torch.equal(there, saved) else "NOT equal"
+    return holds, f"hooked and cut {apart:.1e} apart, saved and loaded {said} ({len(mean)} means, {len(zero)} zeros)"
+
+
+def _apart(case: Case, one: Tensor, other: Tensor) -> float:
+    """The largest difference at attended tokens, as a share of the largest logit."""
+    mask = case.batch.mask[:, : one.shape[1]]
+    return float((one - other)[mask].abs().max() / one[mask].abs().max())
+
+
+def _lora(case: Case) -> tuple[bool, str]:
+    model, units = case.model, [*case.units("head")[:1], *case.units("neuron")]
+    cut = prune(model, Selection.of(model, units))
+    tuned = finetune(cut, case.probe, arguments=FAST, seed=case.seed, progress=False)
+    kept = not any(tuned.site(unit).outgoing[list(tuned.site(unit).columns(unit))].any() for unit in units)
+    adapters = adapted(copied(cut.module), tuned.tuning.config)
+    put_on(adapters, tuned.tuning.weights)
+    apart_model = replace(cut, module=adapters.get_base_model().eval())
+    with torch.no_grad(), tuned.frozen():
+        merged, apart, before = (each.logits(case.batch) for each in (tuned, apart_model, cut))
+    off, moved = _apart(case, merged, apart), _apart(case, merged, before)
+    near = 50 * torch.finfo(model.dtype).eps ** 0.75
+    told = f"merged and not merged {off:.1e} apart after a change of {moved:.1e}, {len(units)} units stay cut"
+    return kept and off <= near < moved, told if kept else "what was cut has weights again"
+
+
+def _first_order(case: Case) -> tuple[bool, str]:
+    """The estimate of a zero mask is minus the derivative of P along the unit's own values.
+
+    Norms that compute in float32 ask for a long step, and a long step for the difference at twice its length, which
+    cancels the error of second order (Richardson).
+    """
+    units, steps = case.units(*EVERY), [STEP, -STEP, 2 * STEP, -2 * STEP]
+    estimate = case.dP(units, Mask("zero"), method=Linear(qk_fix=False))[:, 0]
+    less, more, far_less, far_more = case.dP(units, [Scale(1 - step) for step in steps]).swapaxes(0, 1)
+    slopes = (4 * (less - more) / (2 * STEP) - (far_less - far_more) / (4 * STEP)) / 3
+    sizes = np.linalg.norm(estimate, axis=1)
+    worst = float((np.linalg.norm(estimate - slopes, axis=1) / np.maximum(sizes, 1e-4 * sizes.max())).max())
+    return worst <= FIRST_ORDER, f"{worst:.1e} relative, the worst of {len(units)} units"
+
+
+CHECKS: dict[str, Callable[[Case], tuple[bool | None, str]]] = {
+    "a no-op is bit-equal": _no_op,
+    "a suffix gives the whole run": _suffix,
+    "plain PyTorch hooks (float64)": _plain_hooks,
+    "TransformerLens (float64)": _lens,
+    "padding on either side (float64)": _padding,
+    "hooked = cut = saved and loaded (float64)": _cut,
+    "a LoRA step and merge": _lora,
+    "first order = finite differences (float64)": _first_order,
+}
