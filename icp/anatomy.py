@@ -95,10 +95,10 @@ class Anatomy:
             ):
                 width = outgoing(block, projection)[0].shape[0]
                 unit_width = width // n_heads if kind == "head" else 1
-                additive = parallel or kind == "neuron"
-                module = block.get_submodule(point.module)
-                name = site_name(kind, layer)
-                sites.append(Site(name, layer, module, point.side, width, unit_width, additive, block, projection))
+                additive = family.norm == "before" and (parallel or kind == "neuron")
+                module, where = block.get_submodule(point.module), (site_name(kind, layer), layer)
+                values = width, unit_width, additive, block, projection
+                sites.append(Site(*where, module, point.side, *values, flat=point.flat))
             sites.append(Site(site_name("resid", layer), layer, block, "output", d_model, 1, False, on_residual=True))
         return {site.name: site for site in sites}
 
@@ -138,4 +138,4 @@ class Anatomy:
 
     def attention(self, layer: int) -> nn.Module:
         """The attention of a block, whose first output is added to the residual stream."""
-        return self.blocks[layer].get_submodule(self.family.attn_out.module.rpartition(".")[0])
+        return self.blocks[layer].get_submodule(self.family.attention)

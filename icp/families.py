@@ -16,12 +16,13 @@ from icp.errors import ModelError
 class Point:
     """A place to hook inside a block: a module path and a side, `"input"` or `"output"`.
 
-    `part` is None where all of the module's values are meant.
+    `part` is None where all of the module's values are meant. `flat` says that the module sees [row * pos, width].
     """
 
     module: str
     side: str
     part: "Part | None" = None
+    flat: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,12 @@ class BiasSwitch:
 class Family:
     """A row. Paths are relative to the root module, or to a block for units' points and projections.
 
-    Queries and keys are those before any rotary embedding, as TransformerLens's `hook_q` and `hook_k` see them.
+    Queries and keys are those before any norm or rotary embedding.
+
+    `norm` says what becomes of what attention and MLP give: `"before"`, it is added to the residual stream as it is;
+    `"around"`, it is normed and then added (Gemma 2). Only in the first case is an edit an additive change of the
+    stream. `attention` is the module whose first output the output projection makes, `positionwise` are modules of one
+    input that act on each position alone.
 
     `parallel` is true where attention and MLP both read the block's input (GPT-NeoX), so that a head's edit, like a
     neuron's, is an additive change of the block's output. A `*_bias` switch is None where every projection of that
@@ -86,14 +92,22 @@ class Family:
     n_key_heads: Callable[[object], int] = lambda config: (
         getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     )
+    norm: str = "before"
+    embed_scale: Callable[[object], float] = lambda config: 1.0
+    attention: str | None = None
+    positionwise: tuple[str, ...] = ()
 
 
 def _row(name, model_types, embed, blocks, final_norm, unembed, mlp_out, attn_out, queries, keys, **rest) -> Family:
     """A plain `transformers` row: neurons and heads live at the inputs of the two projections out."""
+    mlp, attention = mlp_out.rpartition(".")[0], attn_out.rpartition(".")[0]
+    usual = dict(
+        neurons=Point(mlp_out, "input"), heads=Point(attn_out, "input"), attention=attention,
+        positionwise=(mlp, attn_out) if mlp else (attn_out,),
+    )  # fmt: skip
     return Family(
-        name, model_types, embed, blocks, final_norm, unembed,
-        neurons=Point(mlp_out, "input"), heads=Point(attn_out, "input"), queries=queries, keys=keys,
-        mlp_out=Projection(mlp_out), attn_out=Projection(attn_out), **rest,
+        name, model_types, embed, blocks, final_norm, unembed, queries=queries, keys=keys,
+        mlp_out=Projection(mlp_out), attn_out=Projection(attn_out), **usual | rest,
     )  # fmt: skip
 
 
@@ -107,10 +121,18 @@ _LLAMA = _row(
     ),
 )  # fmt: skip
 
+_GEMMA2 = replace(
+    _LLAMA, name="gemma2", model_types=("gemma2",), mlp_bias=None, norm="around",
+    embed_scale=lambda config: config.hidden_size**0.5,
+)  # fmt: skip
+
 FAMILIES = (
     _LLAMA,
     replace(_LLAMA, name="mistral", model_types=("mistral",), mlp_bias=None, attn_bias=None),
     replace(_LLAMA, name="qwen2", model_types=("qwen2",), mlp_bias=None, attn_bias=None),
+    replace(_LLAMA, name="qwen3", model_types=("qwen3",), mlp_bias=None),
+    _GEMMA2,
+    replace(_GEMMA2, name="gemma3", model_types=("gemma3_text",)),
     _row(
         "gpt2", ("gpt2",), "transformer.wte", "transformer.h", "transformer.ln_f", "lm_head",
         "mlp.c_proj", "attn.c_proj",
@@ -129,7 +151,32 @@ FAMILIES = (
         attn_bias=BiasSwitch("attention_bias", ("attention.query_key_value", "attention.dense")),
         parallel=lambda config: config.use_parallel_residual,
     ),
+    _row(
+        "opt", ("opt",), "model.decoder.embed_tokens", "model.decoder.layers", "model.decoder.final_layer_norm",
+        "lm_head", "fc2", "self_attn.out_proj",
+        Point("self_attn.q_proj", "output"), Point("self_attn.k_proj", "output"),
+        neurons=Point("fc2", "input", flat=True),
+    ),
+    _row(
+        "phi", ("phi",), "model.embed_tokens", "model.layers", "model.final_layernorm", "lm_head",
+        "mlp.fc2", "self_attn.dense",
+        Point("self_attn.q_proj", "output"), Point("self_attn.k_proj", "output"), parallel=lambda config: True,
+    ),
 )  # fmt: skip
+
+REFUSED = {
+    "it is a mixture of experts: each token goes through a few of many MLPs, so that a neuron has no value at the "
+    "others": (
+        "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "phimoe", "jetmoe", "dbrx", "gpt_oss", "deepseek_v2",
+        "deepseek_v3", "granitemoe", "granitemoeshared", "glm4_moe", "ernie4_5_moe", "llama4", "llama4_text", "minimax",
+        "switch_transformers", "nllb_moe",
+    ),
+    "it has blocks whose state, not attention heads, carries information from token to token": (
+        "mamba", "mamba2", "falcon_mamba", "falcon_h1", "jamba", "bamba", "zamba", "zamba2", "rwkv", "xlstm",
+        "recurrent_gemma", "nemotron_h", "granitemoehybrid", "qwen3_next", "kimi_linear", "olmo_hybrid",
+    ),
+}  # fmt: skip
+"""Model types that no row can describe, by the reason."""
 
 CLASSIFIER = "score"
 """Where the head of a `...ForSequenceClassification` is, the same in each decoder; it takes the unembedding's place."""
@@ -161,6 +208,9 @@ def family_of(model_type: str) -> Family:
     for family in FAMILIES:
         if model_type in family.model_types:
             return family
+    for reason, types in REFUSED.items():
+        if model_type in types:
+            raise ModelError(f"model type {model_type!r} cannot be measured, since {reason}")
     known = ", ".join(t for f in FAMILIES for t in f.model_types)
     raise ModelError(
         f"no architecture row for model type {model_type!r}: known are {known}; add a row to icp/families.py"

@@ -184,8 +184,9 @@ def check(model: Model) -> None:
     """Compare the architecture row with the live module; raises `ModelError` naming what does not fit.
 
     One short forward pass shows that every site has the width its weights say, and that in every block the outputs of
-    the two projections add up to what the residual stream gained, save where the user hooked it. Four more show that
-    editing a site of each kind changes the output, and two that the queries, and the keys, of some block do.
+    the two projections add up to what the residual stream gained, unless they are normed or the user hooked it. Four
+    more show that editing a site of each kind changes the output, and two that the queries, and the keys, of some block
+    do.
     """
 
     def misfit(why: object) -> ModelError:
@@ -230,7 +231,7 @@ def check(model: Model) -> None:
                 part = values[site.name] @ site.outgoing
                 added[site.layer].append(part if site.bias is None else part + site.bias)
         for layer, parts in added.items():
-            if model.user_hooked(layer):
+            if model.family.norm != "before" or model.user_hooked(layer):
                 continue
             gained = entered[layer + 1] - entered[layer]
             if not torch.allclose(sum(parts), gained, rtol=0.02, atol=0.02 * float(gained.abs().max())):

@@ -82,6 +82,7 @@ class Model(Running):
         from transformer_lens.model_bridge import TransformerBridge
 
         shared = copy.deepcopy(self.module, memo={id(p): p for p in self.module.parameters()})
+        shared.config.architectures = [type(self.module).__name__]
         return TransformerBridge.boot_transformers(
             self.name, hf_model=shared, tokenizer=copy.deepcopy(self.tokenizer), device=self.device, dtype=self.dtype
         )

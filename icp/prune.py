@@ -106,7 +106,7 @@ def _cut_embedding(model: Model, choices: list[Choice]) -> None:
         if model.kind == "transformers":
             model.config.tie_word_embeddings = False
     columns, alpha, shift = constants(model, choices)
-    weight[:, columns] = affine(weight[:, columns], alpha, shift)
+    weight[:, columns] = affine(weight[:, columns], alpha, shift / model.family.embed_scale(model.config))
 
 
 def _joined(before: Selection | None, selection: Selection) -> tuple[Choice, ...]:

@@ -167,15 +167,14 @@ class Running(Anatomy):
 
     @cached_property
     def _around(self) -> list[nn.Module]:
-        """The modules that the final norm lies in: their outputs show every position of the last block."""
-        path = self.family.final_norm.split(".")
+        """The modules that the blocks lie in: their outputs show every position of the last block."""
+        path = self.family.blocks.split(".")
         return [self.module.get_submodule(".".join(path[:depth])) for depth in range(len(path))]
 
     @cached_property
     def _positionwise(self) -> list[nn.Module]:
-        """The parts of the last block that act on each position alone: the MLP and the attention's output."""
-        parts = self.family.mlp_out.module.rpartition(".")[0], self.family.attn_out.module
-        return [self.blocks[-1].get_submodule(part) for part in parts]
+        """The parts of the last block that act on each position alone."""
+        return [self.blocks[-1].get_submodule(part) for part in self.family.positionwise]
 
     @property
     def takes_past(self) -> bool:

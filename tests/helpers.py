@@ -10,6 +10,10 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoConfig,
@@ -20,9 +24,15 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 import icp
@@ -144,7 +154,36 @@ CASES = (
     Case("gpt_neox", lambda: _gpt_neox(True)),
     Case("gpt_neox_sequential", lambda: _gpt_neox(False)),
 )
-BY_NAME = {case.name: case for case in CASES}
+
+USUAL = dict(
+    hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=64
+)  # fmt: skip
+GROUPED = USUAL | {"num_key_value_heads": 2, "head_dim": 12}
+
+
+def _gemma(config, model):
+    """A window of 4 tokens in one block of two."""
+    kinds = ["sliding_attention", "full_attention"]
+    return model(config(**SIZES, **GROUPED, sliding_window=4, layer_types=kinds, query_pre_attn_scalar=12))
+
+
+def _opt():
+    named = USUAL | {"ffn_dim": 48, "word_embed_proj_dim": 32}
+    del named["intermediate_size"]
+    return OPTForCausalLM(OPTConfig(**SIZES, **named))
+
+
+VERIFIED = (
+    *CASES,
+    Case("qwen3", lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, **GROUPED))),
+    Case("gemma2", lambda: _gemma(Gemma2Config, Gemma2ForCausalLM)),
+    Case("gemma3", lambda: _gemma(Gemma3TextConfig, Gemma3ForCausalLM)),
+    Case("opt", _opt),
+    Case("phi", lambda: PhiForCausalLM(PhiConfig(**SIZES, **USUAL))),
+)
+"""Every architecture; what goes through the other test files, the rows above, has every kind of block."""
+
+BY_NAME = {case.name: case for case in VERIFIED}
 
 PAIRS = (
     ("The nurse said that", "The carpenter said that"),

@@ -397,3 +397,16 @@ def test_a_site_whose_editing_changes_nothing_is_named(name, site):
     with torch.no_grad():
         module.get_submodule(f"model.layers.1.{name}").weight.zero_()
     refused([FIT, f"editing {site} changes nothing"], module, make_tokenizer())
+
+
+@pytest.mark.parametrize(
+    ("model_type", "says"),
+    (
+        ("mixtral", "a mixture of experts: each token goes through a few of many MLPs"),
+        ("mamba", "blocks whose state, not attention heads, carries information"),
+        ("t5", "no architecture row .* add a row to icp/families.py"),
+    ),
+)
+def test_an_architecture_that_is_not_known_is_refused_with_the_reason(model_type, says):
+    with pytest.raises(icp.ModelError, match=says):
+        families.family_of(model_type)

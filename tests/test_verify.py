@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import BY_NAME, CASES, bridged, make_tokenizer
+from helpers import BY_NAME, VERIFIED, bridged, make_tokenizer
 from typer.testing import CliRunner
 
 import icp
@@ -14,11 +14,11 @@ from icp.families import Point
 
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
-@pytest.mark.parametrize("name", [case.name for case in CASES])
+@pytest.mark.parametrize("name", [case.name for case in VERIFIED])
 def test_every_row_holds(name, dtype):
     found = icp.verify(BY_NAME[name].model(dtype))
     assert found.holds, str(found)
-    assert found.summary.startswith(name.split("_sequential")[0]) and found.summary.endswith("checks hold")
+    assert found.summary.startswith(name.split("_")[0]) and found.summary.endswith("checks hold")
     assert [check.name for check in found.checks if check.holds is None] == []
 
 
