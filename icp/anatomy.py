@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from icp.errors import UnitError
-from icp.families import CLASSIFIER, Family, outgoing, unwrap
+from icp.families import Family, outgoing, unwrap
 from icp.sites import Site
-from icp.tokenizing import Classes
+from icp.tokenizing import Classes, Masked
 from icp.units import KINDS, Unit, site_name
 
 
@@ -32,8 +32,8 @@ class Anatomy:
 
     @cached_property
     def entrances(self) -> list[nn.Module]:
-        """The blocks and, after them, the final norm: where a residual stream can be read or handed in."""
-        return [*self.blocks, self.module.get_submodule(self.family.final_norm)]
+        """The blocks and, last, what takes in their output: where a residual stream can be read or handed in."""
+        return [*self.blocks, self.module.get_submodule(self.family.after)]
 
     @property
     def unembed(self) -> nn.Module:
@@ -52,20 +52,24 @@ class Anatomy:
 
     @cached_property
     def classes(self) -> Classes | None:
-        """The classes of a classification head, read at the last token; None for a language model."""
-        if self.family.unembed != CLASSIFIER:
+        """The classes of a classification head; None for a language model."""
+        if self.family.reads not in ("last", "first"):
             return None
-        return Classes(tuple(self.config.id2label[number] for number in range(self.config.num_labels)))
+        names = tuple(self.config.id2label[number] for number in range(self.config.num_labels))
+        return Classes(names, first=self.family.reads == "first")
 
     @property
     def answered_by(self) -> Any:
-        """What knows the column of logits that an answer has: the tokenizer or, of a classification head, `Classes`."""
+        """What knows where an answer is read and its column of logits: `Classes`, `Masked` or the tokenizer."""
+        if self.family.reads == "mask":
+            return Masked(self.tokenizer)
         return self.classes or self.tokenizer
 
     @property
     def context(self) -> int | None:
         """The longest input in tokens, where the config says so."""
-        return getattr(self.config, "max_position_embeddings", None) or getattr(self.config, "n_ctx", None)
+        longest = getattr(self.config, "max_position_embeddings", None) or getattr(self.config, "n_ctx", None)
+        return longest and longest - self.family.first_position(self.config)
 
     @property
     def device(self) -> torch.device:

@@ -125,7 +125,7 @@ def _suffix(case: Case) -> tuple[bool, str]:
     reads = Reads(rows, positions)
     with torch.no_grad(), model.frozen():
         whole = model.read(batch, reads)
-        starts = [start for start in range(1, len(model.entrances))]
+        starts = range(1, len(model.blocks) + (model.family.reads != "first"))
         for start in starts:
             hidden = model.entering(batch, start, {}, [])
             if not torch.equal(model.read(batch, reads, start=start, hidden=hidden), whole):

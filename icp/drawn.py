@@ -21,8 +21,15 @@ def drawn_pairs(model: Model, seed: int = 0) -> Probe:
     for row, length in enumerate(LENGTHS):
         mine, other = [next(rest) for _ in range(length)], next(rest)
         changed = [mine[0], other, *mine[2:]]
-        rows.append(Example(" ".join(mine), " ".join(changed), answers=answers, label=row % 2))
+        texts = (_asking(model, each) for each in (mine, changed))
+        rows.append(Example(*texts, answers=answers, label=row % 2))
     return Probe(tuple(rows))
+
+
+def _asking(model: Model, words: list[str]) -> str:
+    """A text; for a masked language model with its mask token before the last word."""
+    asked = [model.tokenizer.mask_token] if model.family.reads == "mask" else []
+    return " ".join([*words[:-1], *asked, words[-1]])
 
 
 def _words(model: Model, count: int, rng: random.Random) -> list[str]:

@@ -56,15 +56,32 @@ class BiasSwitch:
 
 
 @dataclass(frozen=True)
+class Classifier:
+    """The head of a `...ForSequenceClassification`, in the place of the unembedding; `after` None: the same module.
+
+    `reads` is `"last"`, the token whose logits count, or `"first"`: the head takes the first token by itself.
+    """
+
+    unembed: str = "score"
+    after: str | None = None
+    reads: str = "last"
+
+
+@dataclass(frozen=True)
 class Family:
     """A row. Paths are relative to the root module, or to a block for units' points and projections.
 
     Queries and keys are those before any norm or rotary embedding.
 
-    `norm` says what becomes of what attention and MLP give: `"before"`, it is added to the residual stream as it is;
-    `"around"`, it is normed and then added (Gemma 2). Only in the first case is an edit an additive change of the
-    stream. `attention` is the module whose first output the output projection makes, `positionwise` are modules of one
-    input that act on each position alone.
+    `after` is the module that takes in what the last block gives: the final norm, or a head. `reads` says where the
+    answer is: `"next"`, in the logits at the last token; `"mask"`, in those at the mask token; `"last"` and
+    `"first"` of a classifier. `first_position` is the number of the first token's position.
+
+    `norm` says what becomes of what attention and MLP give: `"before"`, it is added to the residual stream as it
+    is; `"around"`, it is normed and then added (Gemma 2); `"after"`, it is added and the sum is normed (BERT). Only
+    in the first case is an edit an additive change of the stream. `attention` is the module whose first output is
+    that of the output projection, if any; `positionwise` are modules of one input that act on each position alone.
+    `embed_scale` is what the embedding's weights are multiplied by on their way out.
 
     `parallel` is true where attention and MLP both read the block's input (GPT-NeoX), so that a head's edit, like a
     neuron's, is an additive change of the block's output. A `*_bias` switch is None where every projection of that
@@ -76,7 +93,7 @@ class Family:
     model_types: tuple[str, ...]
     embed: str
     blocks: str
-    final_norm: str
+    after: str
     unembed: str
     neurons: Point
     heads: Point
@@ -96,9 +113,22 @@ class Family:
     embed_scale: Callable[[object], float] = lambda config: 1.0
     attention: str | None = None
     positionwise: tuple[str, ...] = ()
+    reads: str = "next"
+    classifier: Classifier = Classifier()
+    first_position: Callable[[object], int] = lambda config: 0
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees only those before it."""
+        return self.reads in ("next", "last")
+
+    def classifying(self) -> "Family":
+        """The row of the same blocks under a classification head."""
+        head = self.classifier
+        return replace(self, unembed=head.unembed, after=head.after or self.after, reads=head.reads)
 
 
-def _row(name, model_types, embed, blocks, final_norm, unembed, mlp_out, attn_out, queries, keys, **rest) -> Family:
+def _row(name, model_types, embed, blocks, after, unembed, mlp_out, attn_out, queries, keys, **rest) -> Family:
     """A plain `transformers` row: neurons and heads live at the inputs of the two projections out."""
     mlp, attention = mlp_out.rpartition(".")[0], attn_out.rpartition(".")[0]
     usual = dict(
@@ -106,7 +136,7 @@ def _row(name, model_types, embed, blocks, final_norm, unembed, mlp_out, attn_ou
         positionwise=(mlp, attn_out) if mlp else (attn_out,),
     )  # fmt: skip
     return Family(
-        name, model_types, embed, blocks, final_norm, unembed, queries=queries, keys=keys,
+        name, model_types, embed, blocks, after, unembed, queries=queries, keys=keys,
         mlp_out=Projection(mlp_out), attn_out=Projection(attn_out), **usual | rest,
     )  # fmt: skip
 
@@ -124,6 +154,12 @@ _LLAMA = _row(
 _GEMMA2 = replace(
     _LLAMA, name="gemma2", model_types=("gemma2",), mlp_bias=None, norm="around",
     embed_scale=lambda config: config.hidden_size**0.5,
+)  # fmt: skip
+
+_BERT_BLOCK = dict(
+    queries=Point("attention.self.query", "output"), keys=Point("attention.self.key", "output"),
+    reads="mask", norm="after", attention=None,
+    positionwise=("attention.output.dense", "intermediate", "output.dense"),
 )  # fmt: skip
 
 FAMILIES = (
@@ -162,6 +198,23 @@ FAMILIES = (
         "mlp.fc2", "self_attn.dense",
         Point("self_attn.q_proj", "output"), Point("self_attn.k_proj", "output"), parallel=lambda config: True,
     ),
+    _row(
+        "bert", ("bert",), "bert.embeddings.word_embeddings", "bert.encoder.layer", "cls", "cls.predictions.decoder",
+        "output.dense", "attention.output.dense", **_BERT_BLOCK,
+        classifier=Classifier("classifier", "bert.pooler", "first"),
+    ),
+    _row(
+        "roberta", ("roberta",), "roberta.embeddings.word_embeddings", "roberta.encoder.layer", "lm_head",
+        "lm_head.decoder", "output.dense", "attention.output.dense", **_BERT_BLOCK,
+        classifier=Classifier("classifier.out_proj", "classifier", "first"),
+        first_position=lambda config: config.pad_token_id + 1,
+    ),
+    _row(
+        "distilbert", ("distilbert",), "distilbert.embeddings.word_embeddings", "distilbert.transformer.layer",
+        "vocab_transform", "vocab_projector", "ffn.lin2", "attention.out_lin",
+        Point("attention.q_lin", "output"), Point("attention.k_lin", "output"), reads="mask", norm="after",
+        classifier=Classifier("classifier", "pre_classifier", "first"),
+    ),
 )  # fmt: skip
 
 REFUSED = {
@@ -177,9 +230,6 @@ REFUSED = {
     ),
 }  # fmt: skip
 """Model types that no row can describe, by the reason."""
-
-CLASSIFIER = "score"
-"""Where the head of a `...ForSequenceClassification` is, the same in each decoder; it takes the unembedding's place."""
 
 HOOKED_TRANSFORMER = Family(
     "hooked_transformer", (), "hook_embed", "blocks", "ln_final", "unembed",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,7 @@ from icp.hooks import (
     narrowed,
     reading,
     set_aside,
+    showing,
     standing_in,
     started_at,
     stopping_after,
@@ -42,19 +44,26 @@ class Running(Anatomy):
                 f"{' '.join(words)[:60]!r} has {longest} tokens, {self.name} reads at most {self.context}: shorten it"
             )
         filler = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
-        return Batch.padded(sequences, side, filler, self.device)
+        return Batch.padded(sequences, side, filler, self.device, self.family.first_position(self.config))
 
-    def _forward(self, batch: Batch) -> Tensor:
+    def arguments(self, batch: Batch) -> dict[str, Any]:
+        """Keyword arguments of the module's forward."""
+        return batch.arguments() | ({"use_cache": False} if self.family.causal else {})
+
+    def _forward(self, batch: Batch, reads: Reads | None = None) -> Tensor:
         if self.kind == "hooked_transformer":
             return self.module(batch.ids, attention_mask=batch.mask.long(), return_type="logits")
+        if self.family.reads == "first":
+            with showing(self.blocks[-1], Reads.first_of(batch.mask) if reads is None else reads):
+                return self.module(**self.arguments(batch)).logits[:, None]
         if self.classes is not None:  # its own forward pass keeps the last token's logits only
-            hidden = self.module.base_model(**batch.arguments(), use_cache=False).last_hidden_state
+            hidden = self.module.base_model(**self.arguments(batch)).last_hidden_state
             return self.unembed(hidden)
         module = self.module.original_model if self.kind == "bridge" else self.module
-        return module(**batch.arguments(), use_cache=False).logits
+        return module(**self.arguments(batch)).logits
 
     def logits(self, batch: Batch) -> Float[Tensor, "row pos vocab"]:
-        """All logits, under whatever hooks are installed."""
+        """All logits, under whatever hooks are installed; [row, 1, class] of a head that takes the first token."""
         return self._forward(batch)
 
     def read(
@@ -79,6 +88,10 @@ class Running(Anatomy):
                 stack.enter_context(standing_in(self.attention(start), attention))
             if narrow:
                 stack.enter_context(narrowed(self._positionwise, reads))
+            if self.family.reads == "first":
+                logits = self._forward(batch, reads)[:, 0]
+                logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+                return logits if reads.tokens is None else logits[:, reads.tokens]
             if self._hooked_logits:
                 logits = self._forward(batch)[reads.rows, reads.positions]
                 return logits if reads.tokens is None else logits[:, reads.tokens]
@@ -137,6 +150,8 @@ class Running(Anatomy):
         None where that block must run: because the site is not additive, or because the user hooked what follows it.
         """
         entrance = site.additive_entrance
+        if entrance == len(self.blocks) and self.family.reads == "first":
+            return None  # what follows the last block is given single positions
         return None if entrance is None or self.user_hooked(site.layer, inside=not site.on_residual) else entrance
 
     def user_hooked(self, layer: int, *, inside: bool = True) -> bool:
@@ -183,6 +198,7 @@ class Running(Anatomy):
         Hooks of the user's, which would see only the late positions, speak against it.
         """
         hooked = any(m._forward_hooks or m._forward_pre_hooks for m in self.module.modules())
-        if self.kind != "transformers" or hooked or not self.family.masked_by_position:
+        fits = self.family.causal and self.family.masked_by_position
+        if self.kind != "transformers" or hooked or not fits:
             return False
         return self.config._attn_implementation in ("sdpa", "eager")

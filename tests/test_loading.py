@@ -361,11 +361,11 @@ Q, UP = families.Projection("self_attn.q_proj"), families.Projection("mlp.up_pro
         ({"mlp_out": UP}, [FIT, "blocks.0.mlp.hook_post should carry 32 values"]),
         ({"neurons": families.Point("mlp.up_proj", "output")}, [FIT, "in block 0 the parts do not add up"]),
         ({"blocks": "model.layer"}, [FIT, "has no attribute `layer`"]),
-        ({"final_norm": "model.ln_f"}, [FIT, "ln_f"]),
+        ({"after": "model.ln_f"}, [FIT, "ln_f"]),
         ({"unembed": "head"}, [FIT, "head"]),
         ({"embed": "model.wte"}, [FIT, "wte"]),
         ({"embed": "lm_head"}, [FIT, "hook_embed"]),
-        ({"final_norm": "model.embed_tokens"}, [FIT, "should enter the final norm, the live module lets in (1, 4)"]),
+        ({"after": "model.embed_tokens"}, [FIT, "should enter model.embed_tokens, the live module lets in (1, 4)"]),
         ({"attn_out": families.Projection("self_attn.k_proj")}, [FIT, "attn.hook_z should write 32 values"]),
     ],
 )  # fmt: skip

@@ -19,7 +19,8 @@ def test_every_row_holds(name, dtype):
     found = icp.verify(BY_NAME[name].model(dtype))
     assert found.holds, str(found)
     assert found.summary.startswith(name.split("_")[0]) and found.summary.endswith("checks hold")
-    assert [check.name for check in found.checks if check.holds is None] == []
+    without = ["TransformerLens (float64)"] if name == "distilbert" or name.endswith("_classes") else []
+    assert [check.name for check in found.checks if check.holds is None] == without
 
 
 def test_a_row_that_calls_heads_additive_where_they_are_not_fails():
@@ -39,8 +40,7 @@ def test_a_row_that_looks_for_heads_in_another_place_fails():
 def test_what_breaks_while_it_is_looked_at_fails_with_the_error():
     model = BY_NAME["llama"].model(torch.float32)
     found = icp.verify(replace(model, family=replace(model.family, queries=Point("self_attn.nowhere", "output"))))
-    assert not any(check.holds for check in found.checks)
-    assert "nowhere" in found.checks[0].detail
+    assert not found.holds and "has no attribute `nowhere`" in found.checks[0].detail
 
 
 def test_only_plain_models_are_verified():
