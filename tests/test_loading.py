@@ -319,7 +319,7 @@ def _t5():
 def test_an_unknown_architecture_names_the_known_ones(make, name, tmp_path):
     module = make()
     module.save_pretrained(tmp_path)
-    words = [f"'{name}'", "llama, mistral, qwen2, gpt2, gpt_neo, gpt_neox", "add a row to icp/families.py"]
+    words = [f"'{name}'", "llama, mistral, qwen2, qwen3", "gpt2, gpt_neo, gpt_neox", "add a row to icp/families.py"]
     refused(words, module, make_tokenizer())
     (tmp_path / "model.safetensors").unlink()  # the config alone says so, before any weights are read
     refused(words, tmp_path)
