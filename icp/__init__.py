@@ -65,6 +65,7 @@ from icp.sweep.linear import Linear
 from icp.sweep.measure import measure
 from icp.sweep.ray import Ray
 from icp.units import Unit
+from icp.verify import Check, Verification, verify
 from icp.watch import PairWatch
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "Carriers",
     "Certificate",
     "ChangedAnswers",
+    "Check",
     "Choice",
     "ClassProbability",
     "CoAblation",
@@ -129,6 +131,7 @@ __all__ = [
     "TaskLoss",
     "Unit",
     "UnitError",
+    "Verification",
     "WeightChoice",
     "carriers",
     "changed_answers",
@@ -156,4 +159,5 @@ __all__ = [
     "selectivity",
     "spuriousness",
     "stereoset",
+    "verify",
 ]  # fmt: skip

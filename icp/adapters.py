@@ -1,6 +1,7 @@
 """LoRA adapters (Hu et al. 2021) by peft: put on, kept off what was pruned, merged, saved."""
 
 import copy
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from icp.errors import ModelError, PruneError
-from icp.families import CLASSIFIER
 from icp.files import writing_folder
 from icp.model import Model
 from icp.selection import Choice
@@ -77,9 +77,13 @@ def default_lora(model: Model, **options: Any) -> "LoraConfig":
 
     projection = model.blocks[0].get_submodule(model.family.mlp_out.module)
     transposed = not isinstance(projection, nn.Linear)
-    given = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    given = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear", "task_type": None}
     if model.classes is not None:
-        given |= {"task_type": "SEQ_CLS", "modules_to_save": [CLASSIFIER]}
+        given |= {"task_type": "SEQ_CLS", "modules_to_save": [model.family.unembed.split(".")[0]]}
+    elif model.family.causal:
+        given |= {"task_type": "CAUSAL_LM"}
+    if not model.family.causal:  # whose heads have linear layers of their own
+        given |= {"exclude_modules": rf"(?!{re.escape(model.family.blocks)}\.).*"}
     return LoraConfig(**given | {"fan_in_fan_out": transposed} | options)
 
 

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from icp import cli_capt, cli_pairs
 from icp.cli_measure import ModelArgument, Quiet, co_ablate, measure
 from icp.cli_train import finetune
+from icp.cli_verify import verify
 from icp.errors import IcpError
 
 
@@ -164,6 +165,7 @@ def prune(
 
 
 app.command()(finetune)
+app.command()(verify)
 app.add_typer(cli_pairs.app, name="pairs")
 app.add_typer(cli_capt.app, name="capt")
 

@@ -1,6 +1,6 @@
 """One declarative row an architecture: where its blocks, projections, and norms are.
 
-To add an architecture, add a row. Everything else in `icp` reads rows; `icp.model.check` compares a row with the
+To add an architecture, add a row. Everything else in `icp` reads rows; `icp.loading.check` compares a row with the
 live module at load and refuses one that does not fit.
 """
 
@@ -16,12 +16,13 @@ from icp.errors import ModelError
 class Point:
     """A place to hook inside a block: a module path and a side, `"input"` or `"output"`.
 
-    `part` is None where all of the module's values are meant.
+    `part` is None where all of the module's values are meant. `flat` says that the module sees [row * pos, width].
     """
 
     module: str
     side: str
     part: "Part | None" = None
+    flat: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,32 @@ class BiasSwitch:
 
 
 @dataclass(frozen=True)
+class Classifier:
+    """The head of a `...ForSequenceClassification`, in the place of the unembedding; `after` None: the same module.
+
+    `reads` is `"last"`, the token whose logits count, or `"first"`: the head takes the first token by itself.
+    """
+
+    unembed: str = "score"
+    after: str | None = None
+    reads: str = "last"
+
+
+@dataclass(frozen=True)
 class Family:
     """A row. Paths are relative to the root module, or to a block for units' points and projections.
 
-    Queries and keys are those before any rotary embedding, as TransformerLens's `hook_q` and `hook_k` see them.
+    Queries and keys are those before any norm or rotary embedding.
+
+    `after` is the module that takes in what the last block gives: the final norm, or a head. `reads` says where the
+    answer is: `"next"`, in the logits at the last token; `"mask"`, in those at the mask token; `"last"` and
+    `"first"` of a classifier. `first_position` is the number of the first token's position.
+
+    `norm` says what becomes of what attention and MLP give: `"before"`, it is added to the residual stream as it
+    is; `"around"`, it is normed and then added (Gemma 2); `"after"`, it is added and the sum is normed (BERT). Only
+    in the first case is an edit an additive change of the stream. `attention` is the module whose first output is
+    that of the output projection, if any; `positionwise` are modules of one input that act on each position alone.
+    `embed_scale` is what the embedding's weights are multiplied by on their way out.
 
     `parallel` is true where attention and MLP both read the block's input (GPT-NeoX), so that a head's edit, like a
     neuron's, is an additive change of the block's output. A `*_bias` switch is None where every projection of that
@@ -70,7 +93,7 @@ class Family:
     model_types: tuple[str, ...]
     embed: str
     blocks: str
-    final_norm: str
+    after: str
     unembed: str
     neurons: Point
     heads: Point
@@ -86,14 +109,35 @@ class Family:
     n_key_heads: Callable[[object], int] = lambda config: (
         getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     )
+    norm: str = "before"
+    embed_scale: Callable[[object], float] = lambda config: 1.0
+    attention: str | None = None
+    positionwise: tuple[str, ...] = ()
+    reads: str = "next"
+    classifier: Classifier = Classifier()
+    first_position: Callable[[object], int] = lambda config: 0
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees only those before it."""
+        return self.reads in ("next", "last")
+
+    def classifying(self) -> "Family":
+        """The row of the same blocks under a classification head."""
+        head = self.classifier
+        return replace(self, unembed=head.unembed, after=head.after or self.after, reads=head.reads)
 
 
-def _row(name, model_types, embed, blocks, final_norm, unembed, mlp_out, attn_out, queries, keys, **rest) -> Family:
+def _row(name, model_types, embed, blocks, after, unembed, mlp_out, attn_out, queries, keys, **rest) -> Family:
     """A plain `transformers` row: neurons and heads live at the inputs of the two projections out."""
+    mlp, attention = mlp_out.rpartition(".")[0], attn_out.rpartition(".")[0]
+    usual = dict(
+        neurons=Point(mlp_out, "input"), heads=Point(attn_out, "input"), attention=attention,
+        positionwise=(mlp, attn_out) if mlp else (attn_out,),
+    )  # fmt: skip
     return Family(
-        name, model_types, embed, blocks, final_norm, unembed,
-        neurons=Point(mlp_out, "input"), heads=Point(attn_out, "input"), queries=queries, keys=keys,
-        mlp_out=Projection(mlp_out), attn_out=Projection(attn_out), **rest,
+        name, model_types, embed, blocks, after, unembed, queries=queries, keys=keys,
+        mlp_out=Projection(mlp_out), attn_out=Projection(attn_out), **usual | rest,
     )  # fmt: skip
 
 
@@ -107,10 +151,24 @@ _LLAMA = _row(
     ),
 )  # fmt: skip
 
+_GEMMA2 = replace(
+    _LLAMA, name="gemma2", model_types=("gemma2",), mlp_bias=None, norm="around",
+    embed_scale=lambda config: config.hidden_size**0.5,
+)  # fmt: skip
+
+_BERT_BLOCK = dict(
+    queries=Point("attention.self.query", "output"), keys=Point("attention.self.key", "output"),
+    reads="mask", norm="after", attention=None,
+    positionwise=("attention.output.dense", "intermediate", "output.dense"),
+)  # fmt: skip
+
 FAMILIES = (
     _LLAMA,
     replace(_LLAMA, name="mistral", model_types=("mistral",), mlp_bias=None, attn_bias=None),
     replace(_LLAMA, name="qwen2", model_types=("qwen2",), mlp_bias=None, attn_bias=None),
+    replace(_LLAMA, name="qwen3", model_types=("qwen3",), mlp_bias=None),
+    _GEMMA2,
+    replace(_GEMMA2, name="gemma3", model_types=("gemma3_text",)),
     _row(
         "gpt2", ("gpt2",), "transformer.wte", "transformer.h", "transformer.ln_f", "lm_head",
         "mlp.c_proj", "attn.c_proj",
@@ -129,10 +187,49 @@ FAMILIES = (
         attn_bias=BiasSwitch("attention_bias", ("attention.query_key_value", "attention.dense")),
         parallel=lambda config: config.use_parallel_residual,
     ),
+    _row(
+        "opt", ("opt",), "model.decoder.embed_tokens", "model.decoder.layers", "model.decoder.final_layer_norm",
+        "lm_head", "fc2", "self_attn.out_proj",
+        Point("self_attn.q_proj", "output"), Point("self_attn.k_proj", "output"),
+        neurons=Point("fc2", "input", flat=True),
+    ),
+    _row(
+        "phi", ("phi",), "model.embed_tokens", "model.layers", "model.final_layernorm", "lm_head",
+        "mlp.fc2", "self_attn.dense",
+        Point("self_attn.q_proj", "output"), Point("self_attn.k_proj", "output"), parallel=lambda config: True,
+    ),
+    _row(
+        "bert", ("bert",), "bert.embeddings.word_embeddings", "bert.encoder.layer", "cls", "cls.predictions.decoder",
+        "output.dense", "attention.output.dense", **_BERT_BLOCK,
+        classifier=Classifier("classifier", "bert.pooler", "first"),
+    ),
+    _row(
+        "roberta", ("roberta",), "roberta.embeddings.word_embeddings", "roberta.encoder.layer", "lm_head",
+        "lm_head.decoder", "output.dense", "attention.output.dense", **_BERT_BLOCK,
+        classifier=Classifier("classifier.out_proj", "classifier", "first"),
+        first_position=lambda config: config.pad_token_id + 1,
+    ),
+    _row(
+        "distilbert", ("distilbert",), "distilbert.embeddings.word_embeddings", "distilbert.transformer.layer",
+        "vocab_transform", "vocab_projector", "ffn.lin2", "attention.out_lin",
+        Point("attention.q_lin", "output"), Point("attention.k_lin", "output"), reads="mask", norm="after",
+        classifier=Classifier("classifier", "pre_classifier", "first"),
+    ),
 )  # fmt: skip
 
-CLASSIFIER = "score"
-"""Where the head of a `...ForSequenceClassification` is, the same in each decoder; it takes the unembedding's place."""
+REFUSED = {
+    "it is a mixture of experts: each token goes through a few of many MLPs, so that a neuron has no value at the "
+    "others": (
+        "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "phimoe", "jetmoe", "dbrx", "gpt_oss", "deepseek_v2",
+        "deepseek_v3", "granitemoe", "granitemoeshared", "glm4_moe", "ernie4_5_moe", "llama4", "llama4_text", "minimax",
+        "switch_transformers", "nllb_moe",
+    ),
+    "it has blocks whose state, not attention heads, carries information from token to token": (
+        "mamba", "mamba2", "falcon_mamba", "falcon_h1", "jamba", "bamba", "zamba", "zamba2", "rwkv", "xlstm",
+        "recurrent_gemma", "nemotron_h", "granitemoehybrid", "qwen3_next", "kimi_linear", "olmo_hybrid",
+    ),
+}  # fmt: skip
+"""Model types that no row can describe, by the reason."""
 
 HOOKED_TRANSFORMER = Family(
     "hooked_transformer", (), "hook_embed", "blocks", "ln_final", "unembed",
@@ -161,6 +258,9 @@ def family_of(model_type: str) -> Family:
     for family in FAMILIES:
         if model_type in family.model_types:
             return family
+    for reason, types in REFUSED.items():
+        if model_type in types:
+            raise ModelError(f"model type {model_type!r} cannot be measured, since {reason}")
     known = ", ".join(t for f in FAMILIES for t in f.model_types)
     raise ModelError(
         f"no architecture row for model type {model_type!r}: known are {known}; add a row to icp/families.py"

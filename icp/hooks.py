@@ -207,6 +207,23 @@ def reading(unembed: nn.Module, weight: Tensor, bias: Tensor | None, reads: "Rea
 
 
 @contextmanager
+def showing(block: nn.Module, reads: "Reads") -> Iterator[None]:
+    """Let a head that takes the first position of what the last block gives have the positions that are read.
+
+    What the block gives on is [read, 1, d_model].
+    """
+
+    def shown(module, args, output):
+        hidden = output[0] if isinstance(output, tuple) else output
+        one = hidden[reads.rows, reads.positions][:, None]
+        return (one, *output[1:]) if isinstance(output, tuple) else one
+
+    with ExitStack() as stack:
+        stack.callback(block.register_forward_hook(shown).remove)
+        yield
+
+
+@contextmanager
 def standing_in(module: nn.Module, output: Tensor) -> Iterator[None]:
     """Let an attention module return `output` [row, pos, d_model] without running."""
     with _forward_as(module, lambda *args, **kwargs: (output, None)):
@@ -244,3 +261,8 @@ class Reads:
     rows: Int[Tensor, " read"]
     positions: Int[Tensor, " read"]
     tokens: Int[Tensor, " token"] | None = None
+
+    @classmethod
+    def first_of(cls, mask: Bool[Tensor, "row pos"]) -> "Reads":
+        """The first attended position of every row."""
+        return cls(torch.arange(len(mask), device=mask.device), mask.int().argmax(1))

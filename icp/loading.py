@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from icp.embedded import smollm2
 from icp.errors import ModelError, NotFiniteError
-from icp.families import BRIDGE, CLASSIFIER, HOOKED_TRANSFORMER, Family, family_of
+from icp.families import BRIDGE, HOOKED_TRANSFORMER, Family, family_of
 from icp.hooks import captured
 from icp.model import Model
 from icp.quiet import quiet_transformers
@@ -61,7 +61,13 @@ def _require_device(device: str | None) -> None:
 
 def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_remote_code: bool) -> Model:
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForMaskedLM,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+    )
 
     path = smollm2() if name == "smollm2" else Path(name)
     where = str(path) if path.is_dir() else name
@@ -70,9 +76,11 @@ def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_rem
         raise ModelError(f"the folder {where} has no config.json: it is not a saved transformers model")
     try:
         config = AutoConfig.from_pretrained(where, **options)
-        family_of(config.model_type)  # before gigabytes of weights are read
+        family = family_of(config.model_type)  # before gigabytes of weights are read
         classifies = any(name.endswith(HEAD) for name in config.architectures or ())
         kind = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
+        if not (classifies or family.causal):
+            kind = AutoModelForMaskedLM
         reading = {"use_safetensors": True, "ignore_mismatched_sizes": True, "output_loading_info": True}
         with quiet_transformers():
             module, found = kind.from_pretrained(where, dtype=dtype, **reading, **options)
@@ -139,6 +147,8 @@ def _from_module(module: nn.Module, tokenizer: Any, name: str | None = None) -> 
     elif hasattr(module, "config") and hasattr(module.config, "model_type"):
         family, kind = family_of(module.config.model_type), "transformers"
         name = name or getattr(module.config, "_name_or_path", "") or module.config.model_type
+        if not family.causal and getattr(module.config, "is_decoder", False):
+            raise ModelError(f"{name} is a {family.name} that is a decoder: only encoders of that row are supported")
         if type(module).__name__.endswith(HEAD):
             family = _classifying(family, module.config, tokenizer)
     else:
@@ -158,12 +168,17 @@ def _classifying(family: Family, config: Any, tokenizer: Any) -> Family:
             f"a head of {config.num_labels} output(s) for {config.problem_type or 'one'} is not one that chooses a "
             "class among two or more: only those are supported"
         )
-    if tokenizer is not None and (config.pad_token_id is None or config.pad_token_id != tokenizer.pad_token_id):
+    last = family.classifier.reads == "last"
+    if (
+        last
+        and tokenizer is not None
+        and (config.pad_token_id is None or config.pad_token_id != tokenizer.pad_token_id)
+    ):
         raise ModelError(
             f"the config's pad_token_id is {config.pad_token_id} and the tokenizer's {tokenizer.pad_token_id}: a "
             "classification head finds the last token by it, so set both to the same token"
         )
-    return replace(family, unembed=CLASSIFIER)
+    return family.classifying()
 
 
 def _merged(module: Any) -> nn.Module:
@@ -184,8 +199,9 @@ def check(model: Model) -> None:
     """Compare the architecture row with the live module; raises `ModelError` naming what does not fit.
 
     One short forward pass shows that every site has the width its weights say, and that in every block the outputs of
-    the two projections add up to what the residual stream gained, save where the user hooked it. Four more show that
-    editing a site of each kind changes the output, and two that the queries, and the keys, of some block do.
+    the two projections add up to what the residual stream gained, unless they are normed or the user hooked it. Four
+    more show that editing a site of each kind changes the output, and two that the queries, and the keys, of some block
+    do.
     """
 
     def misfit(why: object) -> ModelError:
@@ -213,9 +229,9 @@ def check(model: Model) -> None:
         if not torch.isfinite(clean).all():
             raise NotFiniteError(f"{model.name} returns NaN or infinity on a plain input: its weights are damaged")
         stream = (*batch.ids.shape, model.sites["hook_embed"].width)
-        for layer in range(len(entrances)):
+        for layer in range(len(entrances) - (model.family.reads == "first")):
             if layer not in entered or entered[layer].shape != stream:
-                where = "the final norm" if layer == len(model.blocks) else f"block {layer}"
+                where = model.family.after if layer == len(model.blocks) else f"block {layer}"
                 seen = tuple(entered[layer].shape) if layer in entered else "nothing"
                 raise misfit(f"a residual stream {stream} should enter {where}, the live module lets in {seen}")
         for site in sites:
@@ -230,7 +246,7 @@ def check(model: Model) -> None:
                 part = values[site.name] @ site.outgoing
                 added[site.layer].append(part if site.bias is None else part + site.bias)
         for layer, parts in added.items():
-            if model.user_hooked(layer):
+            if model.family.norm != "before" or model.user_hooked(layer):
                 continue
             gained = entered[layer + 1] - entered[layer]
             if not torch.allclose(sum(parts), gained, rtol=0.02, atol=0.02 * float(gained.abs().max())):

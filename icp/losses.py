@@ -127,15 +127,14 @@ class Losses:
     def logits(self, batch: Batch, reads: Reads, forward: Callable | None = None) -> Float[Tensor, "read token"]:
         """What is read of a run, in float32 at least; `forward` as in `step`."""
         forward = self.model.module if forward is None else forward
-        unembed = self.model.unembed
         if self.model.classes is not None:  # of each row, the last token's, where it is read
-            logits = forward(**batch.arguments(), use_cache=False).logits[reads.rows][:, reads.tokens]
-        elif any(parameter.requires_grad for parameter in unembed.parameters()):
-            logits = forward(**batch.arguments(), use_cache=False).logits[reads.rows, reads.positions]
+            logits = forward(**self.model.arguments(batch)).logits[reads.rows][:, reads.tokens]
+        elif any(parameter.requires_grad for parameter in self.model.unembed.parameters()):
+            logits = forward(**self.model.arguments(batch)).logits[reads.rows, reads.positions]
             logits = logits if reads.tokens is None else logits[:, reads.tokens]
         else:
-            with reading(unembed, *self.model.unembed_weights(), reads):
-                logits = forward(**batch.arguments(), use_cache=False).logits[:, 0]
+            with reading(self.model.unembed, *self.model.unembed_weights(), reads):
+                logits = forward(**self.model.arguments(batch)).logits[:, 0]
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 

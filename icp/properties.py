@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from icp.errors import IcpError, ProbeError
-from icp.tokenizing import Classes, continued, require_vocabulary
+from icp.tokenizing import Classes, Masked, answer_position, continued, require_vocabulary
 
 if TYPE_CHECKING:
     from icp.probes import Example, Tokens
@@ -83,13 +83,13 @@ class Property(ABC):
 
 @dataclass(frozen=True)
 class LogitDifference(Property):
-    """logit(answers[0]) - logit(answers[1]) after the last token, in logits."""
+    """logit(answers[0]) - logit(answers[1]) after the last token, or at the mask token, in logits."""
 
     unit = "logits"
     reads_whole_vocabulary = False
 
     def targets(self, tokens, example, tokenizer):
-        return [_last(tokens, example, _answer_tokens(tokens, example, tokenizer, exactly=2))]
+        return [_answer(tokens, example, tokenizer, _answer_tokens(tokens, example, tokenizer, exactly=2))]
 
     def of(self, logits, targets):
         picked = logits.gather(1, targets)
@@ -98,13 +98,14 @@ class LogitDifference(Property):
 
 @dataclass(frozen=True)
 class Probability(Property):
-    """The probability of answer number `answer` as the next token, among the whole vocabulary."""
+    """The probability of answer number `answer` as the next token, or at the mask, among the whole vocabulary."""
 
     answer: int = 0
     unit = "probability"
 
     def targets(self, tokens, example, tokenizer):
-        return [_last(tokens, example, [_answer_tokens(tokens, example, tokenizer, has=self.answer)[self.answer]])]
+        ids = _answer_tokens(tokens, example, tokenizer, has=self.answer)
+        return [_answer(tokens, example, tokenizer, [ids[self.answer]])]
 
     def of(self, logits, targets):
         return logits.softmax(-1).gather(1, targets)[:, 0]
@@ -112,7 +113,7 @@ class Probability(Property):
 
 @dataclass(frozen=True)
 class ClassProbability(Property):
-    """The probability of answer number `answer` among the answers only (softmax over their next-token logits)."""
+    """The probability of answer number `answer` among the answers only (softmax over their logits)."""
 
     answer: int = 0
     unit = "probability"
@@ -123,7 +124,8 @@ class ClassProbability(Property):
         if len(ids) == 1:
             text = tokens.probe.examples[example].text
             raise ProbeError(f"{text!r} has 1 answer: among the answers it would always win, so give two or more")
-        return [_last(tokens, example, [ids[self.answer], *ids[: self.answer], *ids[self.answer + 1 :]])]
+        right_first = [ids[self.answer], *ids[: self.answer], *ids[self.answer + 1 :]]
+        return [_answer(tokens, example, tokenizer, right_first)]
 
     def of(self, logits, targets):
         return logits.gather(1, targets).softmax(-1)[:, 0]
@@ -170,7 +172,8 @@ class TaskLoss(Property):
             raise ProbeError(f"a task loss needs the right answer of {row.text!r}: give the example a label")
         if self.among_answers:
             return ClassProbability(row.label).targets(tokens, example, tokenizer)
-        return [_last(tokens, example, [_answer_tokens(tokens, example, tokenizer, has=row.label)[row.label]])]
+        ids = _answer_tokens(tokens, example, tokenizer, has=row.label)
+        return [_answer(tokens, example, tokenizer, [ids[row.label]])]
 
     def of(self, logits, targets):
         if self.among_answers:
@@ -274,8 +277,8 @@ def _log_probability(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.gather(1, targets)[:, 0] - logits.logsumexp(-1)
 
 
-def _last(tokens: "Tokens", example: int, ids: list[int]) -> tuple[int, float, list[int]]:
-    return len(tokens.inputs[example]) - 1, 1.0, ids
+def _answer(tokens: "Tokens", example: int, tokenizer: Any, ids: list[int]) -> tuple[int, float, list[int]]:
+    return answer_position(tokenizer, tokens.inputs[example]), 1.0, ids
 
 
 def _next_tokens(ids: Sequence[int], first: int, weight: float) -> list[tuple[int, float, list[int]]]:
@@ -299,9 +302,12 @@ def _answer_tokens(
         return tokenizer.columns(row.answers, row.text)
     found = []
     for answer in row.answers:
-        ids = continued(tokenizer, row.text, answer)
-        if len(ids) > 1:
-            pieces = tokenizer.convert_ids_to_tokens(ids)
+        if isinstance(tokenizer, Masked):
+            ids = tokenizer.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        else:
+            ids = continued(tokenizer, row.text, answer)
+        if len(ids) != 1:
+            pieces = getattr(tokenizer, "tokenizer", tokenizer).convert_ids_to_tokens(ids)
             raise ProbeError(f"the answer {answer!r} is {len(ids)} tokens {pieces}: use one token, or LogLikelihood")
         found += ids
     if len(set(found)) < len(found):

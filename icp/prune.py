@@ -103,10 +103,12 @@ def _cut_embedding(model: Model, choices: list[Choice]) -> None:
     weight = embedding.W_E if hasattr(embedding, "W_E") else embedding.weight
     if getattr(unembedding, "weight", None) is weight:
         unembedding.weight = nn.Parameter(weight.detach().clone())
+        if getattr(unembedding, "bias", None) is not None:  # BERT's is tied to another by the same switch
+            unembedding.bias = nn.Parameter(unembedding.bias.detach().clone())
         if model.kind == "transformers":
             model.config.tie_word_embeddings = False
     columns, alpha, shift = constants(model, choices)
-    weight[:, columns] = affine(weight[:, columns], alpha, shift)
+    weight[:, columns] = affine(weight[:, columns], alpha, shift / model.family.embed_scale(model.config))
 
 
 def _joined(before: Selection | None, selection: Selection) -> tuple[Choice, ...]:

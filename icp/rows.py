@@ -15,6 +15,7 @@ from icp.model import Model
 from icp.pairs import FlippingPairs, Pairs, PreservingPairs, require_kind
 from icp.probes import Probe, Tokens
 from icp.properties import ClassProbability, LogLikelihood
+from icp.tokenizing import answer_position
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +107,12 @@ class Rows:
         for place, row in enumerate(rows):
             positions = self.tokens.alignments[row].positions
             partners[place, : len(positions)] = torch.tensor(positions, dtype=torch.long)
-        longer = [len(self.tokens.counterparts[row]) - len(self.tokens.inputs[row]) for row in rows]
-        return Counterparts(batch, torch.tensor(longer, device=model.device), partners.to(model.device))
+        read = (
+            [answer_position(model.answered_by, which[row]) for row in rows]
+            for which in (self.tokens.inputs, self.tokens.counterparts)
+        )
+        later = [there - here for here, there in zip(*read)]
+        return Counterparts(batch, torch.tensor(later, device=model.device), partners.to(model.device))
 
     def require_cells(self, what: str) -> None:
         """Raise `ProbeError` where `what` cannot tell labels and cues apart, or a label never goes with some cue."""
@@ -144,15 +149,15 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Counterparts:
-    """A batch of counterparts: by how many tokens each is longer than its row, and each position's partner there."""
+    """A batch of counterparts: by how much later each is read than its row, and each position's partner there."""
 
     batch: Batch
-    longer: Int[Tensor, " row"]
+    later: Int[Tensor, " row"]
     partners: Int[Tensor, "row pos"]
 
     def reads(self, reads: Reads) -> Reads:
-        """The same of the counterparts as `reads` names of the rows, counted from their ends, which are alike."""
-        return Reads(reads.rows, reads.positions + self.longer[reads.rows], reads.tokens)
+        """The same of the counterparts as `reads` names of the rows, counted from where their answers are read."""
+        return Reads(reads.rows, reads.positions + self.later[reads.rows], reads.tokens)
 
     def aligned(self, values: Float[Tensor, "row other width"]) -> Float[Tensor, "row pos width"]:
         """The counterparts' values at the partners of the rows' positions."""
@@ -193,7 +198,7 @@ def _require_classes(model: Model, tokens: Tokens) -> None:
             f"the rows have the answers {answers}, the model the classes {model.classes.names}: give every row all of "
             "them as its answers"
         )
-    for row, ids in enumerate(tokens.inputs):
+    for row, ids in enumerate(tokens.inputs if not model.classes.first else ()):
         if model.tokenizer.pad_token_id in (ids[-1], (tokens.counterparts[row] or [None])[-1]):
             raise ProbeError(
                 f"row {row} ({tokens.probe.examples[row].text!r}) or its counterpart ends with the padding token, "

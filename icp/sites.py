@@ -18,6 +18,17 @@ from icp.units import Unit
 Values = Float[Tensor, "row pos width"]
 
 
+@dataclass(frozen=True)
+class Handles:
+    """Several hooks as one."""
+
+    parts: tuple[RemovableHandle, ...]
+
+    def remove(self) -> None:
+        for part in self.parts:
+            part.remove()
+
+
 @dataclass(frozen=True, eq=False)
 class Site:
     """Where the units of one hook point live in a live model.
@@ -27,6 +38,7 @@ class Site:
     (residual and embedding dimensions, queries, keys). `additive` says that an edit here changes the block's output by
     exactly `edit @ outgoing`, so that the block need not run again, and `on_residual` that the values are themselves
     the block's output. `part` is the part of a fused projection's output that is meant, of heads of width `unit_width`.
+    `flat` says that the module sees rows and positions as one axis.
     """
 
     name: str
@@ -40,6 +52,7 @@ class Site:
     projection: Projection | None = None
     on_residual: bool = False
     part: Part | None = None
+    flat: bool = False
 
     @property
     def outgoing(self) -> Float[Tensor, "width d_model"] | None:
@@ -78,11 +91,19 @@ class Site:
         flat = unit.index[0] * self.unit_width + unit.index[1] if unit.kind == "value" else unit.index[0]
         return range(flat, flat + 1)
 
-    def hook(self, edit: Callable[[Values], Values | None]) -> RemovableHandle:
+    def hook(self, edit: Callable[[Values], Values | None]) -> "RemovableHandle | Handles":
         """Register `edit` on the module; it sees `[row, pos, width]` and returns a replacement, or None to look on."""
+        if not self.flat:
+            return self._hook(edit, lambda tensor: tensor.flatten(2))
+        shapes: list[torch.Size] = []
+        entered = self.block.register_forward_pre_hook(lambda module, args: shapes.append(args[0].shape[:2]))
+        return Handles((entered, self._hook(edit, lambda tensor: tensor.unflatten(0, shapes[-1]))))
+
+    def _hook(self, edit: Callable[[Values], Values | None], seen: Callable[[Tensor], Values]) -> RemovableHandle:
+        """Register `edit` on the module, whose tensors are `seen` as [row, pos, width of all parts]."""
 
         def replaced(tensor):
-            parts = self._parts(tensor.flatten(2))
+            parts = self._parts(seen(tensor))
             index = 0 if self.part is None else self.part.index
             new = edit(parts[index].flatten(2))
             if new is None:

@@ -12,6 +12,8 @@ class Classes:
     language model, it takes the tokenizer's place."""
 
     names: tuple[str, ...]
+    first: bool = False
+    """Whether the head takes the first token, and not the last."""
 
     def columns(self, answers: tuple[str, ...], text: str) -> list[int]:
         """The number of each answer's class; raises `ProbeError` for an answer that is no class."""
@@ -24,10 +26,41 @@ class Classes:
         return [self.names.index(answer) for answer in answers]
 
 
+@dataclass(frozen=True)
+class Masked:
+    """The tokenizer of a masked language model, where answers are looked up as what may stand at the mask token."""
+
+    tokenizer: Any
+
+    def position(self, ids: list[int]) -> int:
+        """Where the mask token is; raises `ProbeError` where there is none, or several."""
+        mask = self.tokenizer.mask_token_id
+        if mask is None:
+            raise ProbeError("the tokenizer has no mask token, at which a masked language model is read: give it one")
+        if ids.count(mask) != 1:
+            raise ProbeError(
+                f"{self.tokenizer.decode(ids)!r} has {ids.count(mask)} mask tokens: write one "
+                f"{self.tokenizer.mask_token} where the answer goes"
+            )
+        return ids.index(mask)
+
+
 def require_vocabulary(tokenizer: Any, what: str) -> None:
-    """Raise `ProbeError` where `what` needs the logits of tokens, and there are those of classes."""
+    """Raise `ProbeError` where `what` needs the logits of next tokens, and there are others."""
     if isinstance(tokenizer, Classes):
         raise ProbeError(f"{what} needs logits of tokens, and this model gives those of its classes")
+    if isinstance(tokenizer, Masked):
+        raise ProbeError(
+            f"{what} needs a model of the next token, and this one fills in its mask token: put that where one answer "
+            "of one token goes, and read it by LogitDifference, Probability, ClassProbability or TaskLoss"
+        )
+
+
+def answer_position(answered_by: Any, ids: list[int]) -> int:
+    """The position whose logits answer: of classes and masked models, as they have it; else the last."""
+    if isinstance(answered_by, Masked):
+        return answered_by.position(ids)
+    return 0 if isinstance(answered_by, Classes) and answered_by.first else len(ids) - 1
 
 
 def encode(tokenizer: Any, text: str, continuation: str) -> list[int]:

@@ -10,6 +10,16 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    DistilBertForSequenceClassification,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoConfig,
@@ -20,9 +30,18 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    RobertaForSequenceClassification,
 )
 
 import icp
@@ -48,6 +67,19 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def make_masked_tokenizer() -> PreTrainedTokenizerFast:
+    """The same words between `<cls>` and `<sep>`, and a mask token, which takes the space before it."""
+    from tokenizers import AddedToken
+    from tokenizers.processors import TemplateProcessing
+
+    made = make_tokenizer()
+    mask = AddedToken("<mask>", lstrip=True, special=True)
+    made.add_special_tokens({"cls_token": "<cls>", "sep_token": "<sep>", "mask_token": mask})
+    ends = [("<cls>", made.cls_token_id), ("<sep>", made.sep_token_id)]
+    made.backend_tokenizer.post_processor = TemplateProcessing(single="<cls> $A <sep>", special_tokens=ends)
+    return made
+
+
 @dataclass(frozen=True)
 class Case:
     """A tiny architecture: `make` builds a module, `layers` is its depth.
@@ -59,6 +91,7 @@ class Case:
     make: Callable[[], nn.Module]
     layers: int = 2
     atol: float = 1e-9
+    tokenizer: Callable[[], PreTrainedTokenizerFast] = make_tokenizer
 
     def __str__(self) -> str:
         return self.name
@@ -68,7 +101,7 @@ class Case:
         return randomised(self.make(), seed).to(dtype).eval()
 
     def model(self, dtype: torch.dtype = torch.float64, seed: int = 0) -> icp.Model:
-        return icp.load(self.module(dtype, seed), make_tokenizer())
+        return icp.load(self.module(dtype, seed), self.tokenizer())
 
 
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -144,7 +177,60 @@ CASES = (
     Case("gpt_neox", lambda: _gpt_neox(True)),
     Case("gpt_neox_sequential", lambda: _gpt_neox(False)),
 )
-BY_NAME = {case.name: case for case in CASES}
+
+USUAL = dict(
+    hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=64
+)  # fmt: skip
+GROUPED = USUAL | {"num_key_value_heads": 2, "head_dim": 12}
+
+
+def _gemma(config, model):
+    """A window of 4 tokens in one block of two."""
+    kinds = ["sliding_attention", "full_attention"]
+    return model(config(**SIZES, **GROUPED, sliding_window=4, layer_types=kinds, query_pre_attn_scalar=12))
+
+
+def _opt():
+    named = USUAL | {"ffn_dim": 48, "word_embed_proj_dim": 32}
+    del named["intermediate_size"]
+    return OPTForCausalLM(OPTConfig(**SIZES, **named))
+
+
+ENCODED = USUAL | SIZES | {"vocab_size": len(VOCABULARY) + 3, "type_vocab_size": 2}
+CLASSES = {"num_labels": 3, "id2label": {0: "bad", 1: "good", 2: "neither"}}
+SMALL_BERT = {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 64}
+
+
+def _encoder(name, config, masked, classifier, options=ENCODED):
+    """Both heads of an encoder."""
+
+    def case(kind, label, more):
+        return Case(label, lambda: kind(config(**options | more)), tokenizer=make_masked_tokenizer)
+
+    return case(masked, name, {}), case(classifier, f"{name}_classes", CLASSES)
+
+
+ENCODERS = (
+    *_encoder("bert", BertConfig, BertForMaskedLM, BertForSequenceClassification),
+    *_encoder("roberta", RobertaConfig, RobertaForMaskedLM, RobertaForSequenceClassification),
+    *_encoder(
+        "distilbert", DistilBertConfig, DistilBertForMaskedLM, DistilBertForSequenceClassification,
+        {"vocab_size": len(VOCABULARY) + 3, "pad_token_id": 0} | SMALL_BERT,
+    ),
+)  # fmt: skip
+
+VERIFIED = (
+    *CASES,
+    Case("qwen3", lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, **GROUPED))),
+    Case("gemma2", lambda: _gemma(Gemma2Config, Gemma2ForCausalLM)),
+    Case("gemma3", lambda: _gemma(Gemma3TextConfig, Gemma3ForCausalLM)),
+    Case("opt", _opt),
+    Case("phi", lambda: PhiForCausalLM(PhiConfig(**SIZES, **USUAL))),
+    *ENCODERS,
+)
+"""Every architecture; what goes through the other test files, the rows above, has every kind of block."""
+
+BY_NAME = {case.name: case for case in VERIFIED}
 
 PAIRS = (
     ("The nurse said that", "The carpenter said that"),

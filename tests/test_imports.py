@@ -16,8 +16,8 @@ ORDER = """
     data.sentiment data.sst2 data.imdb data.bias_bios data.civil_comments data.fever data.questions data.triviaqa
     data.nq_open data.squad data.crows_pairs data.stereoset data.text_pairs data.cad_imdb data.imdb_contrast
     data.wiki_toxicity_fuzzed data.winobias data.winogender data.counterfact data.problems data.cladder
-    data.syllogisms data.ontologies data.prontoqa data.corr2cause data divergence model embedded loading effects
-    sweep sweep.memory sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store sweep.provenance
+    data.syllogisms data.ontologies data.prontoqa data.corr2cause data divergence anatomy running model embedded loading
+    effects sweep sweep.memory sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store sweep.provenance
     sweep.results sweep.precision sweep.misses sweep.pool sweep.search sweep.late sweep.crew sweep.ray
     sweep.arguments sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint
     sweep.co_ablation sweep.topk sweep.measure scores audit selection erasure rows step sensitivity rerank apart
@@ -40,7 +40,8 @@ ORDER = """
     capt.abstracted capt.renaming capt.other_events capt.variable_rules capt.worlds capt.training_rows capt.validate
     capt.stored capt.show capt.lexicon capt.cladder_rules capt.splits capt.quality capt.cache capt.asked
     capt.language_models capt.cladder_gold capt.rewritten capt.held_out capt.replies capt.training capt.asking
-    capt.recipe capt steps demo demo.sentences demo.reviews demo.run cli_measure cli_train cli_pairs cli_capt cli
+    capt.recipe capt plain drawn checks verify steps demo demo.sentences demo.reviews demo.run cli_measure cli_train
+    cli_verify cli_pairs cli_capt cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 
@@ -50,6 +51,7 @@ LATE = {
     ("cli", ""),
     ("cli_measure", ""),
     ("cli_train", ""),
+    ("cli_verify", ""),
     ("cli_pairs", ""),
     ("cli_capt", ""),
     ("report", ""),
@@ -62,7 +64,7 @@ OWNERS = {
     "peft": {"loading", "adapters"},
     "plotly": {"plots.style", "plots.units", "plots.evidence", "plots.calibration"},
     "ray": {"sweep.ray"},
-    "typer": {"cli", "cli_measure", "cli_pairs", "cli_train", "cli_capt"},
+    "typer": {"cli", "cli_capt", "cli_measure", "cli_pairs", "cli_train", "cli_verify"},
     "zarr": {"sweep.store"},
     "xarray": {"effects"},
     "datasets": {"data.reader", "counterfactual.made"},

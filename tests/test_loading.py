@@ -319,7 +319,7 @@ def _t5():
 def test_an_unknown_architecture_names_the_known_ones(make, name, tmp_path):
     module = make()
     module.save_pretrained(tmp_path)
-    words = [f"'{name}'", "llama, mistral, qwen2, gpt2, gpt_neo, gpt_neox", "add a row to icp/families.py"]
+    words = [f"'{name}'", "llama, mistral, qwen2, qwen3", "gpt2, gpt_neo, gpt_neox", "add a row to icp/families.py"]
     refused(words, module, make_tokenizer())
     (tmp_path / "model.safetensors").unlink()  # the config alone says so, before any weights are read
     refused(words, tmp_path)
@@ -361,11 +361,11 @@ Q, UP = families.Projection("self_attn.q_proj"), families.Projection("mlp.up_pro
         ({"mlp_out": UP}, [FIT, "blocks.0.mlp.hook_post should carry 32 values"]),
         ({"neurons": families.Point("mlp.up_proj", "output")}, [FIT, "in block 0 the parts do not add up"]),
         ({"blocks": "model.layer"}, [FIT, "has no attribute `layer`"]),
-        ({"final_norm": "model.ln_f"}, [FIT, "ln_f"]),
+        ({"after": "model.ln_f"}, [FIT, "ln_f"]),
         ({"unembed": "head"}, [FIT, "head"]),
         ({"embed": "model.wte"}, [FIT, "wte"]),
         ({"embed": "lm_head"}, [FIT, "hook_embed"]),
-        ({"final_norm": "model.embed_tokens"}, [FIT, "should enter the final norm, the live module lets in (1, 4)"]),
+        ({"after": "model.embed_tokens"}, [FIT, "should enter model.embed_tokens, the live module lets in (1, 4)"]),
         ({"attn_out": families.Projection("self_attn.k_proj")}, [FIT, "attn.hook_z should write 32 values"]),
     ],
 )  # fmt: skip
@@ -397,3 +397,16 @@ def test_a_site_whose_editing_changes_nothing_is_named(name, site):
     with torch.no_grad():
         module.get_submodule(f"model.layers.1.{name}").weight.zero_()
     refused([FIT, f"editing {site} changes nothing"], module, make_tokenizer())
+
+
+@pytest.mark.parametrize(
+    ("model_type", "says"),
+    (
+        ("mixtral", "a mixture of experts: each token goes through a few of many MLPs"),
+        ("mamba", "blocks whose state, not attention heads, carries information"),
+        ("t5", "no architecture row .* add a row to icp/families.py"),
+    ),
+)
+def test_an_architecture_that_is_not_known_is_refused_with_the_reason(model_type, says):
+    with pytest.raises(icp.ModelError, match=says):
+        families.family_of(model_type)

@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from icp.batch import Batch
 from icp.interventions import Intervention, UnitDonor
-from icp.model import Batch, Model
+from icp.model import Model
 from icp.sites import Site
 from icp.sweep.donors import Donors
 from icp.units import Unit, site_name

@@ -238,7 +238,8 @@ def _route(model: Model, site: Site, affine: bool) -> _Route:
     entrance = model.additive_entrance(site) if affine else None
     if entrance is not None:
         return _Route("residual", entrance)
-    if affine and site.outgoing is not None and model.unseen(site.layer):
+    through_attention = site.projection == model.family.attn_out and model.family.attention is not None
+    if affine and through_attention and model.unseen(site.layer):
         return _Route("attention", site.start)
     return _Route("hooks", site.start)
 

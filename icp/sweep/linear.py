@@ -128,6 +128,8 @@ class Linear:
         with torch.enable_grad():
             logits = torch.zeros(1, width, dtype=model.dtype, device=model.device, requires_grad=True)
             require_gradient(property.of(logits, targets), property)
+        if self.grad_drop and model.family.norm == "after":
+            raise IcpError(f"{model.name} norms what its skip connections carry: GradDrop needs them to pass unchanged")
         if self.grad_drop and len(model.blocks) == 1:
             raise IcpError(f"{model.name} has one block: GradDrop drops the others, so it needs two or more")
         if self.grad_drop and isinstance(property, PairGap):

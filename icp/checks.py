@@ -1,0 +1,251 @@
+"""What `icp.verify` looks at, a function a check: whether it holds (None: does not apply) and what was seen."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icp.adapters import adapted, put_on
+from icp.batch import Batch
+from icp.drawn import drawn_pairs
+from icp.finetune import finetune
+from icp.hooks import Reads, SiteEdits, edited
+from icp.interventions import Mask, Scale, Swap
+from icp.loading import load
+from icp.model import Model
+from icp.nested_sets import choices_of
+from icp.plain import Loop, plainly, through_the_view
+from icp.probes import Probe
+from icp.prune import prune
+from icp.selection import Choice, Selection
+from icp.sweep.linear import Linear
+from icp.sweep.measure import measure
+from icp.tokenizing import encode
+from icp.units import Unit, site_name
+from icp.weights import copied, copied_in
+
+CLOSE = 1e-6
+"""How far two ways to a logit may lie apart in float64, as a share of the largest logit: some norms, and the attention
+of some models, compute in float32 whatever the weights are."""
+
+SINGLE = 1e-4
+"""The same in float32."""
+
+FIRST_ORDER, SMALL = 1e-3, 1e-2
+"""How far estimates may lie from finite differences, as a share of their size, or of this share of the largest: a query
+that is normed does not depend on its length, and has an estimate of 0."""
+
+STEPS = (5e-2, 2e-2, 5e-3, 5e-4)
+"""Of finite differences: norms that compute in float32 ask for a long step, the kinks of a ReLU for a short one."""
+
+FAST = {"max_steps": 2, "per_device_train_batch_size": 3, "learning_rate": 1e-2, "logging_steps": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A model, inputs of its own words, and some of its units."""
+
+    model: Model
+    seed: int
+
+    @cached_property
+    def precise(self) -> Model:
+        """A copy in float64."""
+        return self._in(torch.float64)
+
+    @cached_property
+    def single(self) -> Model:
+        """A copy in float32."""
+        return self._in(torch.float32)
+
+    def _in(self, dtype: torch.dtype) -> Model:
+        return replace(self.model, module=copied_in(self.model.module, dtype).eval())
+
+    @cached_property
+    def probe(self) -> Probe:
+        """Three pairs of two lengths that differ in one word."""
+        return drawn_pairs(self.model, self.seed)
+
+    @cached_property
+    def pairs(self) -> Probe:
+        """The same with two answers each, whose difference is P."""
+        return Probe(tuple(replace(example, answers=example.answers[:2]) for example in self.probe.examples))
+
+    @cached_property
+    def batch(self) -> Batch:
+        """The inputs, padded on the right."""
+        return self.model.pad([encode(self.model.tokenizer, example.text, "") for example in self.probe.examples])
+
+    def units(self, *kinds: str) -> list[Unit]:
+        """One unit of each kind in the first, the middle and the last block."""
+        rng, blocks = random.Random(self.seed), len(self.model.blocks)
+        chosen = []
+        for kind in kinds:
+            for layer in [None] if kind == "embed" else sorted({0, blocks // 2, blocks - 1}):
+                site = self.model.sites[site_name(kind, layer)]
+                head = rng.randrange(site.width // site.unit_width)
+                index = (head, rng.randrange(site.unit_width)) if kind == "value" else (head,)
+                chosen.append(Unit(site.name, index))
+        return chosen
+
+    def dP(self, units: list[Unit], whats: Any, probe: Probe | None = None, **options: Any) -> np.ndarray:
+        """What `measure` finds on the copy in float64: [unit, intervention, example]."""
+        return measure(self.precise, self.pairs if probe is None else probe, units, whats, progress=False, **options).dP
+
+
+EVERY = ("head", "neuron", "value", "resid", "embed", "query", "key")
+WHATS = [Mask("zero"), Mask("mean"), Scale(0.5), Swap("counterpart")]
+
+
+def _no_op(case: Case) -> tuple[bool, str]:
+    model, batch = case.model, case.batch
+    rows = torch.arange(len(batch.ids), device=model.device)
+    ones = torch.ones(len(rows), dtype=model.dtype, device=model.device)
+
+    def scaled(site):
+        columns = torch.arange(site.width, device=model.device).expand(len(rows), -1)
+        return SiteEdits(rows, columns, batch.mask, ones)
+
+    with torch.no_grad(), model.frozen():
+        clean = model.logits(batch)
+        with edited([(site, scaled(site)) for site in model.sites.values()]):
+            return torch.equal(model.logits(batch), clean), f"{len(model.sites)} sites scaled by 1 at once"
+
+
+def _suffix(case: Case) -> tuple[bool, str]:
+    model, batch = case.model, case.batch
+    rows, positions = batch.mask.nonzero().unbind(1)
+    reads = Reads(rows, positions)
+    with torch.no_grad(), model.frozen():
+        whole = model.read(batch, reads)
+        starts = range(1, len(model.blocks) + (model.family.reads != "first"))
+        for start in starts:
+            hidden = model.entering(batch, start, {}, [])
+            if not torch.equal(model.read(batch, reads, start=start, hidden=hidden), whole):
+                return False, f"entering block {start} gives other logits than the whole run"
+    return True, f"bit-equal from {len(starts)} entrances"
+
+
+def _plain_hooks(case: Case) -> tuple[bool, str]:
+    units = case.units(*EVERY)
+    got = case.dP(units, WHATS)
+    want = Loop(case.precise, case.pairs, plainly(case.precise)).dP(units, WHATS)
+    return _agree(case, got, want)
+
+
+def _lens(case: Case) -> tuple[bool | None, str]:
+    try:
+        view = case.precise.view()
+    except Exception as error:
+        return None, f"TransformerLens has no view of it ({(str(error).splitlines() or [''])[0][:80]})"
+    units, whats = case.units("head", "neuron", "value", "resid"), WHATS[::3]
+    got = case.dP(units, whats)
+    want = Loop(case.precise, case.pairs, through_the_view(case.precise, view)).dP(units, whats)
+    return _agree(case, got, want)
+
+
+def _padding(case: Case) -> tuple[bool, str]:
+    """In float32: in float64, attention that is not fused makes NaN of a row of which it sees padding only."""
+    units, options = case.units(*EVERY), {"progress": False, "reference": case.pairs}
+
+    def dP(probe, **more):
+        return measure(case.single, probe, units, WHATS, **options, **more).dP
+
+    alone = np.concatenate([dP(Probe((each,))) for each in case.pairs.examples], 2)
+    sides = [dP(case.pairs, padding_side=side) for side in ("left", "right")]
+    return _agree(case, np.stack(sides), np.stack([alone, alone]), SINGLE)
+
+
+def _agree(case: Case, got: np.ndarray, want: np.ndarray, close: float = CLOSE) -> tuple[bool, str]:
+    with torch.no_grad(), case.precise.frozen():
+        scale = float(case.precise.logits(case.batch).abs().max())
+    apart = float(np.abs(got - want).max()) / scale
+    moved = float(np.abs(want).max()) / scale
+    return apart <= close < moved, f"{apart:.1e} of the logit scale apart, effects up to {moved:.1e}"
+
+
+def _cut(case: Case) -> tuple[bool, str]:
+    model = case.precise
+    units = [*case.units("head")[:1], *case.units("neuron")]
+    sites = [model.site(unit) for unit in units]
+    bias = [
+        s.bias is not None or (model.family.mlp_bias if s.unit_width == 1 else model.family.attn_bias) for s in sites
+    ]
+    mean = [unit for unit, folds in zip(units, bias) if folds]
+    zero = [Choice(unit) for unit in [*units, *case.units("embed")] if unit not in mean]
+    means = choices_of(model, mean, Mask("mean"), case.pairs) if mean else ()
+    selection = Selection((*means, *zero), model.binding)
+    with torch.no_grad(), model.frozen(), TemporaryDirectory() as folder:
+        with selection.applied(model):
+            hooked = model.logits(case.batch)
+        cut = prune(model, selection)
+        cut.save_pretrained(Path(folder) / "cut")
+        again = load(str(Path(folder) / "cut"), dtype=torch.float64)
+        there, saved = cut.logits(case.batch), again.logits(case.batch)
+        apart, off = _apart(case, hooked, there), _apart(case, there, saved)
+        changed = _apart(case, hooked, model.logits(case.batch))
+        holds = max(apart, off) <= CLOSE < changed and again.selection == cut.selection
+    return holds, f"{apart:.1e} and {off:.1e} apart, {len(mean)} means and {len(zero)} zeros change {changed:.1e}"
+
+
+def _apart(case: Case, one: Tensor, other: Tensor) -> float:
+    """The largest difference at attended tokens, as a share of the largest logit."""
+    mask = case.batch.mask[:, : one.shape[1]]
+    return float((one - other)[mask].abs().max() / one[mask].abs().max())
+
+
+def _lora(case: Case) -> tuple[bool, str]:
+    model, units = case.model, [*case.units("head")[:1], *case.units("neuron")]
+    cut = prune(model, Selection.of(model, units))
+    tuned = finetune(cut, case.probe, arguments=FAST, seed=case.seed, progress=False)
+    kept = not any(tuned.site(unit).outgoing[list(tuned.site(unit).columns(unit))].any() for unit in units)
+    adapters = adapted(copied(cut.module), tuned.tuning.config)
+    put_on(adapters, tuned.tuning.weights)
+    apart_model = replace(cut, module=adapters.get_base_model().eval())
+    with torch.no_grad(), tuned.frozen():
+        merged, apart, before = (each.logits(case.batch) for each in (tuned, apart_model, cut))
+    off, moved = _apart(case, merged, apart), _apart(case, merged, before)
+    near = SINGLE if model.dtype.itemsize > 2 else 0.1
+    told = f"merged and not merged {off:.1e} apart after a change of {moved:.1e}, {len(units)} units stay cut"
+    return kept and off <= near < moved, told if kept else "what was cut has weights again"
+
+
+def _first_order(case: Case) -> tuple[bool, str]:
+    """The estimate of a zero mask is minus the derivative of P along the unit's own values.
+
+    A difference and the one over twice its length cancel the error of second order (Richardson); the step that comes
+    closest counts.
+    """
+    units = case.units(*EVERY)
+    estimate = case.dP(units, Mask("zero"), method=Linear(qk_fix=False))[:, 0]
+    apart = []
+    for step in STEPS:
+        scales = [Scale(1 + by * step) for by in (-1, 1, -2, 2)]
+        less, more, far_less, far_more = case.dP(units, scales).swapaxes(0, 1)
+        slopes = (4 * (less - more) / (2 * step) - (far_less - far_more) / (4 * step)) / 3
+        apart.append(np.linalg.norm(estimate - slopes, axis=1))
+    sizes = np.linalg.norm(estimate, axis=1)
+    each = np.min(apart, axis=0) / np.maximum(sizes, SMALL * sizes.max())
+    worst = int(each.argmax())
+    return bool(
+        each[worst] <= FIRST_ORDER
+    ), f"{each[worst]:.1e} relative at the worst of {len(units)} units, {units[worst]}"
+
+
+CHECKS: dict[str, Callable[[Case], tuple[bool | None, str]]] = {
+    "a no-op is bit-equal": _no_op,
+    "a suffix gives the whole run": _suffix,
+    "plain PyTorch hooks (float64)": _plain_hooks,
+    "TransformerLens (float64)": _lens,
+    "padding on either side (float32)": _padding,
+    "hooked = cut = saved and loaded (float64)": _cut,
+    "a LoRA step and merge": _lora,
+    "first order = finite differences (float64)": _first_order,
+}

@@ -1,0 +1,123 @@
+"""The naive loop: one unit, one intervention, one input, unpadded and whole, with PyTorch's own hooks or another's.
+
+It shares nothing with the engines but the row: where a site's module is, and on which side of it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from icp.interventions import Mask, Scale, Swap
+from icp.model import Model
+from icp.probes import Probe
+from icp.properties import LogitDifference
+from icp.units import Unit
+
+Edit = Callable[[Tensor], Tensor | None]
+"""From a site's values [pos, width] to new ones, or None to look on."""
+
+Run = Callable[[list[int], str, Edit], Tensor]
+"""The logits [pos, vocab], or [1, class], of token ids under an edit of one site."""
+
+
+def plainly(model: Model) -> Run:
+    """The module called as its makers call it, with a hook of PyTorch's."""
+
+    def run(ids: list[int], name: str, edit: Edit) -> Tensor:
+        site = model.sites[name]
+
+        def changed(tensor):
+            rows = tensor.reshape(-1, tensor.shape[-1])
+            columns = torch.tensor(_columns(site), device=rows.device)
+            new = edit(rows[:, columns])
+            return None if new is None else rows.index_copy(1, columns, new).view(tensor.shape)
+
+        def before(module, args):
+            new = changed(args[0])
+            return None if new is None else (new, *args[1:])
+
+        def after(module, args, output):
+            new = changed(output[0] if isinstance(output, tuple) else output)
+            return None if new is None else (new, *output[1:]) if isinstance(output, tuple) else new
+
+        hooks = site.module.register_forward_pre_hook, site.module.register_forward_hook
+        handle = hooks[0](before) if site.side == "input" else hooks[1](after)
+        try:
+            logits = model.module(torch.tensor([ids], device=model.device)).logits
+        finally:
+            handle.remove()
+        return logits.view(-1, logits.shape[-1])
+
+    return run
+
+
+def _columns(site: Any) -> list[int]:
+    """Where a site's values are among those of its module, in their order."""
+    if site.part is None:
+        return list(range(site.width))
+    inner = site.unit_width if site.part.by_head else site.width
+    run = [site.part.index * inner + place for place in range(inner)]
+    return [start * site.part.count * inner + place for start in range(site.width // inner) for place in run]
+
+
+def through_the_view(model: Model, view: Any) -> Run:
+    """A TransformerLens view of the same weights, with its own `run_with_hooks`."""
+
+    def run(ids: list[int], name: str, edit: Edit) -> Tensor:
+        def hooked(value, hook):
+            new = edit(value.flatten(2)[0])
+            return None if new is None else new.view(value.shape)
+
+        tokens = torch.tensor([ids], device=model.device)
+        return view.run_with_hooks(tokens, fwd_hooks=[(name, hooked)], return_type="logits")[0]
+
+    return run
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """dP of the logit difference by naive loops over a probe whose pairs are aligned one to one."""
+
+    model: Model
+    probe: Probe
+    run: Run
+
+    def dP(self, units: list[Unit], interventions: list[Any]) -> Float[np.ndarray, "unit intervention example"]:
+        """dP of zero and mean masks, scales, and swaps with the counterpart."""
+        tokens = self.probe.tokenize(self.model.tokenizer, LogitDifference())
+        with torch.no_grad(), self.model.frozen():
+            return np.array([[self._each(unit, what, tokens) for what in interventions] for unit in units])
+
+    def _each(self, unit: Unit, what: Any, tokens: Any) -> list[float]:
+        name, columns = unit.site, list(self.model.site(unit).columns(unit))
+
+        def values(ids):
+            seen: list[Tensor] = []
+            self.run(ids, name, lambda value: seen.append(value[:, columns].clone()))
+            return seen[0]
+
+        mean = torch.cat([values(ids) for ids in tokens.inputs]).mean(0) if what == Mask("mean") else None
+        found = []
+        for example, (ids, other) in enumerate(zip(tokens.inputs, tokens.counterparts)):
+            lent = values(other) if what == Swap("counterpart") else mean
+
+            def edit(value, lent=lent):
+                new = value.clone()
+                alpha = what.alpha if isinstance(what, Scale) else 0.0
+                new[:, columns] = alpha * value[:, columns] if lent is None else lent
+                return new
+
+            runs = (self.run(ids, name, change) for change in (edit, lambda value: None))
+            there, clean = (self._difference(logits, tokens, example) for logits in runs)
+            found.append(there - clean)
+        return found
+
+    def _difference(self, logits: Tensor, tokens: Any, example: int) -> float:
+        ((position, _, (yes, no)),) = LogitDifference().targets(tokens, example, self.model.answered_by)
+        read = logits[0] if self.model.classes is not None else logits[position]
+        return float(read[yes] - read[no])
