@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from helpers import BY_NAME, HOOKED, bridged, hooked_transformer, make_probe, make_tokenizer
+from helpers import BY_NAME, ENCODERS, HOOKED, bridged, hooked_transformer, make_probe, make_tokenizer
 
 import icp
 from icp.families import outgoing
@@ -46,9 +46,13 @@ LENSES = ("bridge llama", "bridge gpt2", *(f"hooked {name}" for name in HOOKED))
 """A bridge translates names when it loads a state dict, so these have their storage replaced one parameter a time."""
 
 
+DECODERS = tuple(name for name in BY_NAME if name not in {"gemma2", *(case.name for case in ENCODERS)})
+"""Encoders read other rows; Gemma 2's own attention gives NaN for padded rows in float64."""
+
+
 @pytest.mark.parametrize(
     "name, replaced",
-    [*((name, way) for name in BY_NAME for way in (by_data, by_assignment)), *((name, by_data) for name in LENSES)],
+    [*((name, way) for name in DECODERS for way in (by_data, by_assignment)), *((name, by_data) for name in LENSES)],
 )
 def test_weights_with_other_storage_are_the_ones_that_count(name, replaced):
     model = made(name)
