@@ -8,6 +8,7 @@ from icp.bias import CrowsPairs, StereoSet, crows_pairs, stereoset
 from icp.carriers import Carriers, carriers
 from icp.certificate import Certificate
 from icp.changed import ChangedAnswers, changed_answers
+from icp.chat import Chat
 from icp.choose_weight import WeightChoice, choose_weight
 from icp.control_variate import ControlledMean, control_variate_mean
 from icp.drivers import Drivers, drivers
@@ -76,6 +77,7 @@ __all__ = [
     "Carriers",
     "Certificate",
     "ChangedAnswers",
+    "Chat",
     "Check",
     "Choice",
     "ClassProbability",

@@ -89,7 +89,7 @@ class Chat:
                 told = json.loads(line)
                 known[told["asked"]] = told["answer"]
             except (ValueError, KeyError, TypeError) as error:
-                raise ArtefactError(f"line {number} of {path} holds no answer: give the file of an Endpoint") from error
+                raise ArtefactError(f"line {number} of {path} holds no answer: give the file of a Chat") from error
         return known
 
     @property

@@ -81,7 +81,7 @@ def _estimator(
     name: str, rules: Any, model: str, base_url: str, api_key: str | None, device: str | None, cache: Path | None
 ) -> Any:
     """What the options name; those that nothing would use are refused."""
-    from icp import capt, load
+    from icp import Chat, capt, load
 
     if name not in ESTIMATORS:
         raise DataError(f"there is no estimator {name!r}: use one of {', '.join(ESTIMATORS)}")
@@ -92,7 +92,7 @@ def _estimator(
     if name == "endpoint":
         if not model or not base_url:
             raise DataError("an endpoint is asked by --base-url and --model: give both")
-        found: Any = capt.Endpoint(base_url=base_url, model=model, api_key=api_key)
+        found: Any = capt.Endpoint(chat=Chat(base_url, model, api_key))
     elif base_url:
         raise DataError("--base-url goes with --estimator endpoint")
     else:

@@ -125,7 +125,7 @@ def test_constrained_decoding_is_the_likelier_answer_after_what_was_written(rows
 
 def test_free_decoding_reads_what_was_written(rows, monkeypatch):
     texts = [" True.", "maybe", "False\nTrue"]
-    monkeypatch.setattr("icp.capt.asking.generate", lambda model, prompts, **_: [[text] for text in texts])
+    monkeypatch.setattr("icp.capt.answering.generate", lambda model, prompts, **_: [[text] for text in texts])
     found = ask(reasoner(), rows[:3], Null(), decoding="free", **QUIET)
     assert found.said == ("True", None, "False") and found.unparsed.tolist() == [0, 1, 0]
     texts = ["Rex is furry.\nAnswer: False", "Answer: True", "True"]

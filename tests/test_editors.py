@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 from helpers import BY_NAME
 
+from icp import Chat
 from icp.counterfactual import (
     Endpoint,
     Function,
@@ -203,7 +204,7 @@ ONE = [{"text": "The nurse ran", "label": 0}]
 
 def test_an_endpoint_is_asked_as_the_protocol_says():
     with served(chat("Carpenter."), chat("wood")) as (url, seen):
-        editor = Endpoint("job", url + "/", "some-model", "secret", (SHOT,), samples=2, seed=3, pause=0.0)
+        editor = Endpoint("job", Chat(url + "/", "some-model", "secret", pause=0.0), (SHOT,), samples=2, seed=3)
         made = pairs(editor, ONE, keep=2)
     assert [edit.text for _, edit in made] == ["The Carpenter ran"]
     assert dict(made.counts["rejected"]) == {"answer without the value": 1}
@@ -218,7 +219,7 @@ def test_an_endpoint_is_asked_as_the_protocol_says():
 
 def test_what_may_pass_is_tried_again():
     with served((503, "busy"), (429, "slow down"), chat("carpenter")) as (url, seen):
-        made = pairs(Endpoint("job", url, "m", pause=0.0), ONE)
+        made = pairs(Endpoint("job", Chat(url, "m", pause=0.0)), ONE)
     assert len(made) == 1 and len(seen) == 3 and "Authorization" not in seen[0][1]
 
 
@@ -227,7 +228,7 @@ def test_what_no_other_text_would_get_around_ends_the_run(status):
     with served((status, "no key")) as (url, seen):
         told = rf"failed at once \(status {status}: no key\): check base_url, model and api_key"
         with pytest.raises(EndpointError, match=told):
-            pairs(Endpoint("job", url, "m", retries=2, pause=0.0), TWO)
+            pairs(Endpoint("job", Chat(url, "m", retries=2, pause=0.0)), TWO)
     assert len(seen) == 1
 
 
@@ -247,7 +248,7 @@ TWO = [*ONE, {"text": "A nurse laughed", "label": 1}]
 )
 def test_a_text_for_which_an_endpoint_fails_is_named_and_the_others_kept(reply, tries, told):
     with served(*[reply] * tries, chat("carpenter")) as (url, seen):
-        made = pairs(Endpoint("job", url, "m", retries=2, pause=0.0), TWO)
+        made = pairs(Endpoint("job", Chat(url, "m", retries=2, pause=0.0)), TWO)
     assert [edit.text for _, edit in made] == ["A carpenter laughed"] and len(seen) == tries + 1
     assert made.counts["rejected"] == {"request failed": 1} and told in made.rejected[0]["told"]
 
@@ -256,7 +257,7 @@ def test_a_server_that_does_not_answer_in_time_is_a_rejection():
     silent = socket.create_server(("127.0.0.1", 0))
     with silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
-        made = pairs(Endpoint("job", url, "m", timeout=0.05, retries=1, pause=0.0), ONE)
+        made = pairs(Endpoint("job", Chat(url, "m", timeout=0.05, retries=1, pause=0.0)), ONE)
     assert made.counts["rejected"] == {"request failed": 1} and "after 2 tries (timed out)" in made.rejected[0]["told"]
 
 
@@ -264,30 +265,30 @@ def test_answers_that_came_are_not_asked_for_again(tmp_path):
     path, folder = tmp_path / "answers.jsonl", tmp_path / "pairs"
     with served(chat("carpenter"), (401, "out of money")) as (url, seen):
         with pytest.raises(EndpointError, match="out of money"):
-            pairs(Endpoint("job", url, "m", answers=path), TWO, folder=folder)
+            pairs(Endpoint("job", Chat(url, "m", answers=path)), TWO, folder=folder)
         assert len(seen) == 2 and not folder.exists()
     path.write_bytes(path.read_bytes() + b'{"asked": "cut sho')
-    made = pairs(Endpoint("job", url, "m", answers=path), ONE)
+    made = pairs(Endpoint("job", Chat(url, "m", answers=path)), ONE)
     assert [edit.text for _, edit in made] == ["The carpenter ran"], "nobody is at this address any more"
     assert path.read_text().count("\n") == 1 and path.read_text().endswith('"answer": "carpenter"}\n')
     with served(chat("carpenter")) as (other, seen):
-        assert len(pairs(Endpoint("job", other, "m", seed=1, answers=path), TWO)) == 2
-        assert len(pairs(Endpoint("job", other, "m", seed=1, answers=path), TWO)) == 2
+        assert len(pairs(Endpoint("job", Chat(other, "m", answers=path), seed=1), TWO)) == 2
+        assert len(pairs(Endpoint("job", Chat(other, "m", answers=path), seed=1), TWO)) == 2
         assert len(seen) == 2, "another seed is another question"
     path.write_text("notes\n")
     with pytest.raises(ArtefactError, match=r"line 1 of .* holds no answer"):
-        pairs(Endpoint("job", url, "m", answers=path), ONE)
+        pairs(Endpoint("job", Chat(url, "m", answers=path)), ONE)
 
 
 def test_an_endpoint_that_is_not_there_or_is_none_is_named():
     with served(chat("x")) as (url, _):
         pass
     with pytest.raises(EndpointError, match=r"failed after 2 tries .*refused"):
-        pairs(Endpoint("job", url, "m", retries=1, pause=0.0), ONE)
+        pairs(Endpoint("job", Chat(url, "m", retries=1, pause=0.0)), ONE)
     with pytest.raises(EndpointError, match="base_url is 'localhost': it has to begin with http"):
-        pairs(Endpoint("job", "localhost", "m"), ONE)
+        pairs(Endpoint("job", Chat("localhost", "m")), ONE)
     with pytest.raises(EndpointError, match="give a timeout above 0"):
-        pairs(Endpoint("job", url, "m", timeout=0.0), ONE)
+        pairs(Endpoint("job", Chat(url, "m", timeout=0.0)), ONE)
 
 
 @pytest.mark.smollm2

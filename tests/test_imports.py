@@ -38,8 +38,8 @@ ORDER = """
     counterfactual.graph counterfactual.show counterfactual capt.leakage capt.abstraction capt.estimator
     capt.corruption capt.cladder_grammar capt.cladder_groups capt.inverse capt.symbols capt.syllogism_rules
     capt.abstracted capt.renaming capt.other_events capt.variable_rules capt.worlds capt.training_rows capt.validate
-    capt.stored capt.show capt.lexicon capt.cladder_rules capt.splits capt.quality capt.cache capt.asked
-    capt.language_models capt.cladder_gold capt.rewritten capt.held_out capt.replies capt.training capt.asking
+    capt.stored capt.show capt.lexicon capt.cladder_rules capt.splits capt.quality capt.cache capt.few_shot
+    capt.language_models capt.cladder_gold capt.rewritten capt.held_out capt.replies capt.training capt.answering
     capt.recipe capt plain drawn checks verify steps demo demo.sentences demo.reviews demo.run cli_measure cli_train
     cli_verify cli_pairs cli_capt cli
 """.split()  # noqa: SIM905

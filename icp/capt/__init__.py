@@ -2,7 +2,7 @@
 
 from icp.capt.abstracted import Abstracted, abstract, carried, untouched
 from icp.capt.abstraction import Abstraction, Mention
-from icp.capt.asking import ask
+from icp.capt.answering import ask
 from icp.capt.cache import Cached
 from icp.capt.cladder_gold import Words, cladder_gold
 from icp.capt.cladder_grammar import FRAME

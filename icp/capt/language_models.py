@@ -1,12 +1,11 @@
 """Events as language models find them: a local one, or one behind an OpenAI-compatible address."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
-from icp.capt.asked import Asked
 from icp.capt.estimator import Failure
+from icp.capt.few_shot import FewShot
 from icp.chat import Chat
 from icp.errors import NoAnswerError, ProbeError
 from icp.generation import generate
@@ -14,8 +13,8 @@ from icp.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModel(Asked):
-    """A local model (`icp.load`), which continues a text; see `Asked` for what it is asked and how it is read.
+class LanguageModel(FewShot):
+    """A local model (`icp.load`), which continues a text; see `FewShot` for what it is asked and how it is read.
 
     A prompt for which the model has no room is a failure (`prompt too long`). The model should not be the one that is
     trained. The embedded default, of 135M parameters, is there to try this out, and too small to do it well.
@@ -40,39 +39,23 @@ class LanguageModel(Asked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Endpoint(Asked):
-    """A served model; how texts are sent and tried again where the address fails is as in `icp.chat.Chat`.
+class Endpoint(FewShot):
+    """A served model; how texts are sent, and tried again where the address fails, is `icp.Chat`'s.
 
     A prompt that gets no answer is a failure, `timed out` or `request failed`, and `Cached(..., again=LATER)` asks for
     it again next time. `EndpointError` is raised for what no other prompt would get around.
     """
 
-    base_url: str
-    model: str
-    api_key: str | None = field(default=None, repr=False)
-    timeout: float = 60.0
-    tries: int = 3
-    pause: float = 1.0
-    answers: str | Path | None = None
-
-    def __post_init__(self):
-        super().__post_init__()
-        _ = self._chat
-
-    @cached_property
-    def _chat(self) -> Chat:
-        return Chat(self.base_url, self.model, self.api_key, self.timeout, self.tries, self.pause, self.answers)
+    chat: Chat
 
     @property
     def label(self) -> str:
-        return f"Endpoint({self.base_url}, {self.model}, {self.settings})"
+        return f"Endpoint({self.chat.base_url}, {self.chat.model}, {self.settings})"
 
     def answer(self, asked: str, number: int) -> str | Failure:
         temperature = self.temperature if number else 0.0
         try:
-            return self._chat.answer(
-                asked, max_tokens=self.max_tokens, temperature=temperature, seed=self.seed + number
-            )
+            return self.chat.answer(asked, max_tokens=self.max_tokens, temperature=temperature, seed=self.seed + number)
         except NoAnswerError as error:
             return Failure(asked, "timed out" if error.late else "request failed", str(error))
 

@@ -46,7 +46,7 @@ SHOTS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked(Estimator):
+class FewShot(Estimator):
     """Base of the estimators that ask a model; see `events_in` for how an answer is read.
 
     The model is asked with worked examples (`shots`). The first answer is its best; where none can be made of it, it is

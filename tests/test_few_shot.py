@@ -10,8 +10,8 @@ from helpers import BY_NAME
 from test_editors import chat, served
 from test_renaming import PROBLEM
 
-from icp import capt
-from icp.capt.asked import SHOTS, Asked, events_in
+from icp import Chat, capt
+from icp.capt.few_shot import SHOTS, FewShot, events_in
 from icp.errors import DataError, EndpointError
 
 TEXT = "For nonsmokers, the chance of cancer is 3%. For smokers it is 7%. Does smoking cause lung cancer or Cancer?"
@@ -21,7 +21,7 @@ OF_CATS = '[{"yes": ["cat"]}, {"yes": ["feline"]}, {"yes": ["Rex"]}]'
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told(Asked):
+class Told(FewShot):
     """Says what it is told to, and keeps what it was asked."""
 
     answers: Sequence[str | capt.Failure]
@@ -124,8 +124,8 @@ def test_a_label_follows_the_weights_and_the_settings():
     assert capt.LanguageModel(model=one, shots=SHOTS[:1]).label != label
 
 
-def endpoint(url, **how):
-    return capt.Endpoint(base_url=url, model="m", pause=0.0, **how)
+def endpoint(url, seed=0, **how):
+    return capt.Endpoint(chat=Chat(url, "m", pause=0.0, **how), seed=seed)
 
 
 def test_an_endpoint_is_asked_and_its_events_are_kept(tmp_path):
@@ -143,7 +143,7 @@ def test_an_endpoint_is_asked_and_its_events_are_kept(tmp_path):
 def test_a_prompt_without_an_answer_is_counted_and_asked_again_next_time(tmp_path):
     problems = [capt_problem(CATS), capt_problem(CATS.replace("Rex", "Max"))]
     with served((500, "broken"), chat(OF_CATS.replace("Rex", "Max")), chat(OF_CATS)) as (url, seen):
-        cached = capt.Cached(endpoint(url, tries=0), tmp_path, again=capt.LATER)
+        cached = capt.Cached(endpoint(url, retries=0), tmp_path, again=capt.LATER)
         found = capt.abstract_all(problems, cached)
         assert found.reasons == {"request failed": 1} and len(found.rows) == 1
         assert len(capt.abstract_all(problems, cached).rows) == 2 and len(seen) == 3
@@ -152,7 +152,7 @@ def test_a_prompt_without_an_answer_is_counted_and_asked_again_next_time(tmp_pat
 def test_a_server_that_takes_too_long_is_named():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
-        found = capt.abstract_all([capt_problem(CATS)], endpoint(url, timeout=0.05, tries=1))
+        found = capt.abstract_all([capt_problem(CATS)], endpoint(url, timeout=0.05, retries=1))
     assert found.reasons == {"timed out": 1} and "after 2 tries (timed out)" in found.refused[0].told
 
 
