@@ -319,3 +319,23 @@ def test_a_kind_that_does_not_follow_from_the_pairs_is_refused_whatever_the_dige
     path.write_text(json.dumps(told | {"digest": _digest(told)}))
     with pytest.raises(ArtefactError, match="is said to hold label-flipping pairs and has an edit of gender"):
         MadePairs.load(tmp_path / "forged")
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (lambda told: told.pop("counts"), "no counts"),
+        (lambda told: told.update(kind="both"), "kind='both'"),
+        (lambda told: told["digests"].pop("pairs.arrow"), r"digests of \['rejected\.arrow'\]"),
+    ],
+)
+def test_an_account_with_something_missing_is_refused_whatever_its_digest_says(tmp_path, change, told):
+    from icp.counterfactual.made import _digest
+
+    made(CUE, folder=tmp_path / "pairs")
+    path = tmp_path / "pairs" / "pairs.json"
+    stored = json.loads(path.read_text())
+    change(stored)
+    path.write_text(json.dumps(stored | {"digest": _digest(stored)}))
+    with pytest.raises(ArtefactError, match=f"is no account of pairs .*{told}"):
+        MadePairs.load(path.parent)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "counterfactual pairs", 1
 ABOUT, PAIRS, REJECTED = "pairs.json", "pairs.arrow", "rejected.arrow"
+TOLD = ("kind", "spec", "counts", "digests")
 BATCH = 10_000
 KINDS = {kind.kind: kind for kind in (PreservingPairs, FlippingPairs)}
 
@@ -112,6 +113,10 @@ class MadePairs:
         told = read_json(folder / ABOUT, FORMAT, VERSION)
         if told.get("digest") != _digest(told):
             raise ArtefactError(f"{folder / ABOUT} was changed since it was written: make the pairs again")
+        lacking = [name for name in TOLD if name not in told]
+        if lacking or told["kind"] not in KINDS or not {PAIRS, REJECTED} <= set(told["digests"]):
+            what = f"no {lacking[0]}" if lacking else f"kind={told['kind']!r}, digests of {sorted(told['digests'])}"
+            raise ArtefactError(f"{folder / ABOUT} is no account of pairs ({what}): make the pairs again")
         for name in (PAIRS, REJECTED):
             if not (folder / name).is_file():
                 raise ArtefactError(f"{folder} lacks {name}: make the pairs again")
@@ -185,7 +190,7 @@ class Writer:
 
 def _digest(told: Mapping[str, Any]) -> str:
     """Of what the JSON file says, but for what every artefact says and the digest itself."""
-    own = {name: told[name] for name in ("kind", "spec", "counts", "digests") if name in told}
+    own = {name: told[name] for name in TOLD if name in told}
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
