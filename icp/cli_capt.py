@@ -47,7 +47,7 @@ def abstract(
 
     problems = capt.read_problems(data_set, data, split, models)
     problems = problems if limit is None else random.Random(0).sample(problems, min(limit, len(problems)))
-    rules, validator = (capt.RULES | {"corr2cause": (capt.VariableRules(), capt.Validator())})[data_set]
+    rules, validator = capt.RULES[data_set]
     finder = _estimator(estimator, rules, model, base_url, api_key, device, cache)
     found = capt.abstract_all(problems, finder, replace(validator, most=most), progress=not quiet)
     for reason, count in found.reasons.most_common():
@@ -160,7 +160,7 @@ def train(
         typer.echo(f"left out: {count} {reason}")
     arguments = {"learning_rate": learning_rate, "per_device_train_batch_size": batch_size}
     tuned = capt.train(
-        icp.load(model, device=device), found, asked.replacement, test=test, epochs=epochs, reasoning=reasoning,
+        icp.load(model, device=device), found, asked.replacement(found), test=test, epochs=epochs, reasoning=reasoning,
         validator=asked.validator, seed=seed, folder=out, progress=not quiet,
         arguments={name: value for name, value in arguments.items() if value is not None},
     )  # fmt: skip
@@ -207,7 +207,8 @@ def evaluate(
     if data is not None:
         problems = capt.read_problems(data_set, data, split, models)
         problems = problems if limit is None else random.Random(0).sample(problems, min(limit, len(problems)))
-        renaming = recipe.renaming if data_set in capt.RULES else "null"
+        published = data_set == "corr2cause" != recipe.data_set  # its letters are asked about as they are
+        renaming = "null" if published else recipe.renaming
         for known, _ in recipes:
             known.require_apart(problems)
         recipe = capt.Recipe(data_set, renaming, recipe.pool, recipe.reasoning)

@@ -22,7 +22,8 @@ def folder(tmp_path_factory):
     folder, draw = tmp_path_factory.mktemp("capt"), random.Random(0)
     reasoner().save_pretrained(folder / "model")
     (folder / "puzzles.json").write_text(json.dumps({"next_steps": [puzzle(draw) for _ in range(80)]}))
-    rows = [f'"Premise: Of {n} variables A correlates with B. Hypothesis: A causes B.",{n % 2}' for n in range(6)]
+    premise = "Premise: Suppose there is a closed system of 2 variables, A and B. A correlates with B in {} samples."
+    rows = [f'"{premise.format(n)} Hypothesis: A directly causes B.",{n % 2}' for n in range(6)]
     (folder / "causal.csv").write_text("\n".join(["input,label", *rows]))
     for seed in (0, 1):
         given = ("capt", "train", folder / "model", folder / "puzzles.json", "--out", folder / f"seed-{seed}", *MANNER)
@@ -76,8 +77,8 @@ def test_free_decoding_counts_what_cannot_be_read(run, folder):  # noqa: F811
     [
         (("--renaming", "letters"), "there is no 'letters': use one of random, order, null, names"),
         (("--data-set", "squad"), "there is no 'squad': use one of prontoqa, cladder, corr2cause"),
-        (("--data-set", "corr2cause"), "nothing finds events in corr2cause: take the renaming null"),
-        (("--data-set", "corr2cause", "--renaming", "null", "--hops", 1), "--hops cuts the chains of PrOntoQA"),
+        (("--data-set", "corr2cause", "--renaming", "names"), "letters, which have no other real names: take random"),
+        (("--data-set", "corr2cause", "--hops", 1), "--hops cuts the chains of PrOntoQA"),
         (("--models", "x.json"), "prontoqa has no file of models"),
         (("--rows", 5000), "5000 rows to train on were asked for, and there are"),
         (("--hops", 9), "has 3 hops: 9 cannot be kept"),
@@ -130,5 +131,14 @@ def test_a_recipe_that_is_damaged(folder, tmp_path):
         (tmp_path / "capt.json").write_text(broken)
         with pytest.raises(ArtefactError):
             capt.Recipe.load(tmp_path / "capt.json")
-    assert capt.Recipe("prontoqa", "names").asked == capt.Null() != capt.Recipe("prontoqa", "names").replacement
+    assert capt.Recipe("prontoqa", "names").asked == capt.Null()
+
+
+def test_each_data_set_has_its_own_other_names():
+    from test_other_events import SMELLS, TEA
+
+    rows = [TEA, *SMELLS]
+    assert capt.Recipe("prontoqa", "names").replacement(rows) == capt.Names()
+    assert capt.Recipe("cladder", "names").replacement(rows) == capt.OtherEvents.of(rows)
+    assert capt.Recipe("corr2cause", "random").replacement(rows) == capt.Random(capt.pool(26))
     assert capt.Recipe("cladder").validator == capt.Validator(capt.FRAME)

@@ -11,10 +11,12 @@ from icp.capt.abstracted import Abstracted, untouched
 from icp.capt.cladder_grammar import FRAME
 from icp.capt.cladder_rules import CladderRules
 from icp.capt.estimator import Estimator
+from icp.capt.other_events import OtherEvents
 from icp.capt.renaming import Names, Null, Order, Random, Renaming
 from icp.capt.syllogism_rules import SyllogismRules
 from icp.capt.symbols import pool
 from icp.capt.validate import Validator, abstract_all
+from icp.capt.variable_rules import VariableRules
 from icp.data.problems import Problem
 from icp.errors import ArtefactError, DataError
 from icp.files import read_json, write_json
@@ -23,11 +25,10 @@ FORMAT, VERSION = "icp-capt", 1
 RENAMINGS = ("random", "order", "null", "names")
 RULES: dict[str, tuple[Estimator, Validator]] = {
     "prontoqa": (SyllogismRules(), Validator()), "cladder": (CladderRules(), Validator(FRAME)),
+    "corr2cause": (VariableRules(), Validator()),
 }  # fmt: skip
-"""What finds events in the prompts of a data set; those of Corr2Cause have letters for variables already."""
+"""By data set what finds events in its prompts, and what is asked of an abstraction."""
 
-
-DATA_SETS = (*RULES, "corr2cause")
 REFUSED = ("error", "skip", "as-is")
 
 
@@ -42,7 +43,7 @@ def read_problems(data_set: str, source: str, split: str | None = None, models: 
             return data.prontoqa(source, split)
         case "corr2cause":
             return data.corr2cause(source, split)
-    raise DataError(f"there is no data set {data_set!r}: use one of {', '.join(DATA_SETS)}")
+    raise DataError(f"there is no data set {data_set!r}: use one of {', '.join(RULES)}")
 
 
 @dataclass(frozen=True)
@@ -59,38 +60,37 @@ class Recipe:
     skeletons: frozenset[str] = frozenset()
 
     def __post_init__(self):
-        for value, known in ((self.data_set, DATA_SETS), (self.renaming, RENAMINGS)):
+        for value, known in ((self.data_set, RULES), (self.renaming, RENAMINGS)):
             if value not in known:
                 raise DataError(f"there is no {value!r}: use one of {', '.join(known)}")
-        if self.data_set not in RULES and self.renaming != "null":
-            raise DataError(f"nothing finds events in {self.data_set}: take the renaming null, or another data set")
-        self.replacement  # noqa: B018  a pool that cannot be had is refused
+        if (self.data_set, self.renaming) == ("corr2cause", "names"):
+            raise DataError("the variables of corr2cause are letters, which have no other real names: take random")
+        pool(self.pool)  # one that cannot be had is refused
 
-    @property
-    def replacement(self) -> Renaming:
-        """What takes the place of events."""
-        symbols = pool(self.pool)
-        return {"random": Random(symbols), "order": Order(symbols), "null": Null(), "names": Names()}[self.renaming]
+    def replacement(self, rows: Sequence[Abstracted]) -> Renaming:
+        """What takes the place of events in training rows; CLadder's get those that other stories of `rows` tell."""
+        if self.renaming == "names":
+            return OtherEvents.of(rows) if self.data_set == "cladder" else Names()
+        return self.asked
 
     @property
     def asked(self) -> Renaming:
-        """The same of test prompts, which keep their names where training rows were given other real ones."""
-        return Null() if self.renaming == "names" else self.replacement
+        """What takes the place of events in test prompts: nothing where training rows were given other real ones."""
+        symbols = pool(self.pool)
+        return {"random": Random(symbols), "order": Order(symbols), "null": Null(), "names": Null()}[self.renaming]
 
     @property
     def validator(self) -> Validator:
-        return RULES[self.data_set][1] if self.data_set in RULES else Validator()
+        return RULES[self.data_set][1]
 
     def rows(self, problems: Sequence[Problem], refused: str = "error") -> tuple[list[Abstracted], Counter[str]]:
         """The problems abstracted, and how many were refused for each reason.
 
         `refused` says what becomes of those: an `error` that counts them, `skip`, or `as-is`, with nothing renamed.
-        Every renaming takes the same rows, so that they can be compared; of a data set without rules all as they are.
+        Every renaming takes the same rows, so that they can be compared.
         """
         if refused not in REFUSED:
             raise DataError(f"refused={refused!r}: use one of {', '.join(REFUSED)}")
-        if self.data_set not in RULES:
-            return [untouched(one) for one in problems], Counter()
         found = abstract_all(problems, *RULES[self.data_set])
         if found.refused and refused == "error":
             told = ", ".join(f"{count} {reason}" for reason, count in found.reasons.most_common())
