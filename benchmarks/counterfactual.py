@@ -105,7 +105,7 @@ METHODS: dict[str, Callable[[Trial], icp.Model]] = {
 
 
 def jobs(size: Size, parts: tuple[str, ...]) -> list[dict[str, Any]]:
-    """What there is to do, what takes longest first."""
+    """What there is to do, the parts that take longest first; of `reviews` the seeds of a method together."""
     seeds = size.planted.seeds
     names = {
         "speed": [("lexicon", 0)],
@@ -113,7 +113,7 @@ def jobs(size: Size, parts: tuple[str, ...]) -> list[dict[str, Any]]:
         "toy": [("toy", 0)],
         "coverage": [("coverage", 0)],
         "methods": [(name, seed) for seed in seeds for name in METHODS],
-        "reviews": [(name, seed) for seed in seeds for name in rewritten_reviews.METHODS if name != "base" or not seed],
+        "reviews": [(name, seed) for name in rewritten_reviews.METHODS for seed in seeds if name != "base" or not seed],
     }
     return [{"part": part, "name": name, "seed": seed} for part in parts[::-1] for name, seed in names[part]]
 

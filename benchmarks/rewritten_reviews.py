@@ -29,7 +29,7 @@ from icp.data import TextPairs
 from icp.statistics import seeds_interval, standard_error
 
 FORM, ANSWERS = "Review: {text}\nSentiment:", (" negative", " positive")
-METHODS = ("base", "erm", "flipped_half", "flipped_cross_entropy", "flipped_margin")
+METHODS = ("base", "erm", "flipped_cross_entropy", "flipped_half", "flipped_margin")
 MEASURES = ("contrast", "original", "pairwise", "sensitivity", "rewritten", "rewritten_pairwise")
 
 
