@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -107,20 +108,27 @@ def captured(
     `differentiable` keeps them on the graph, so that `torch.autograd.grad` can be taken with respect to them.
     """
 
-    def keeper(name):
-        def look(values):
-            if not differentiable:
-                store[name] = values.detach() if keep is None else keep(name, values.detach())
-                return None
-            store[name] = values if values.requires_grad else values.detach().requires_grad_()
-            return store[name]
-
-        return look
-
     with ExitStack() as stack:
         for site in sites:
-            stack.callback(site.hook(keeper(site.name)).remove)
+            stack.callback(site.hook(_Keeper(site.name, store, differentiable, keep)).remove)
         yield
+
+
+@dataclass(frozen=True, eq=False)
+class _Keeper:
+    """Looks on at one site for `captured`."""
+
+    name: str
+    store: dict[str, Tensor]
+    differentiable: bool
+    keep: Callable[[str, Tensor], Tensor] | None
+
+    def __call__(self, values: Values) -> Values | None:
+        if not self.differentiable:
+            self.store[self.name] = values.detach() if self.keep is None else self.keep(self.name, values.detach())
+            return None
+        self.store[self.name] = values if values.requires_grad else values.detach().requires_grad_()
+        return self.store[self.name]
 
 
 @contextmanager
@@ -159,16 +167,21 @@ def started_at(entrances: list[nn.Module], layer: int, hidden: Tensor | None, tu
     model's own code still builds masks and rotary embeddings and runs the rest.
     """
 
-    def passing(hidden_states, *args, **kwargs):
-        return (hidden_states, None) if tuple_output else hidden_states
-
     with ExitStack() as stack:
         for block in entrances[:layer]:
-            stack.enter_context(_forward_as(block, passing))
+            stack.enter_context(_forward_as(block, _passing_a_tuple if tuple_output else _passing))
         if hidden is not None:
             entrance = entrances[layer].register_forward_pre_hook(lambda module, args: (hidden, *args[1:]))
             stack.callback(entrance.remove)
         yield
+
+
+def _passing(hidden_states, *args, **kwargs):
+    return hidden_states
+
+
+def _passing_a_tuple(hidden_states, *args, **kwargs):
+    return hidden_states, None
 
 
 @contextmanager
@@ -198,12 +211,12 @@ def reading(unembed: nn.Module, weight: Tensor, bias: Tensor | None, reads: "Rea
 
     precise = torch.promote_types(weight.dtype, torch.float32)
     weight, bias = weight.to(precise), None if bias is None else bias.to(precise)
-
-    def forward(hidden, *args, **kwargs):
-        return nn.functional.linear(hidden[reads.rows, reads.positions].to(precise), weight, bias)[:, None]
-
-    with _forward_as(unembed, forward):
+    with _forward_as(unembed, partial(_logits, weight, bias, reads)):
         yield
+
+
+def _logits(weight: Tensor, bias: Tensor | None, reads: "Reads", hidden: Tensor, *args, **kwargs) -> Tensor:
+    return nn.functional.linear(hidden[reads.rows, reads.positions].to(weight.dtype), weight, bias)[:, None]
 
 
 @contextmanager
@@ -234,21 +247,17 @@ def standing_in(module: nn.Module, output: Tensor) -> Iterator[None]:
 def narrowed(modules: list[nn.Module], reads: "Reads") -> Iterator[None]:
     """Let modules that act on each position alone compute only the positions that are read; elsewhere they give 0."""
 
-    def narrow(module):
-        whole = module.forward
-
-        def forward(values):
-            computed = whole(values[reads.rows, reads.positions][:, None])[:, 0]
-            output = computed.new_zeros(*values.shape[:2], computed.shape[1])
-            output[reads.rows, reads.positions] = computed
-            return output
-
-        return forward
-
     with ExitStack() as stack:
         for module in modules:
-            stack.enter_context(_forward_as(module, narrow(module)))
+            stack.enter_context(_forward_as(module, partial(_narrow, module.forward, reads)))
         yield
+
+
+def _narrow(whole: Callable[[Tensor], Tensor], reads: "Reads", values: Tensor) -> Tensor:
+    computed = whole(values[reads.rows, reads.positions][:, None])[:, 0]
+    output = computed.new_zeros(*values.shape[:2], computed.shape[1])
+    output[reads.rows, reads.positions] = computed
+    return output
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,39 +100,49 @@ class Site:
         return Handles((entered, self._hook(edit, lambda tensor: tensor.unflatten(0, shapes[-1]))))
 
     def _hook(self, edit: Callable[[Values], Values | None], seen: Callable[[Tensor], Values]) -> RemovableHandle:
-        """Register `edit` on the module, whose tensors are `seen` as [row, pos, width of all parts]."""
-
-        def replaced(tensor):
-            parts = self._parts(seen(tensor))
-            index = 0 if self.part is None else self.part.index
-            new = edit(parts[index].flatten(2))
-            if new is None:
-                return None
-            parts[index] = new.view(parts[index].shape)
-            return parts[0].view(tensor.shape) if self.part is None else torch.stack(parts, -2).view(tensor.shape)
-
+        hook = _Hook(self, edit, seen)
         if self.side == "input":
+            return self.module.register_forward_pre_hook(hook.on_input)
+        return self.module.register_forward_hook(hook.on_output)
 
-            def pre(module, args):
-                new = replaced(args[0])
-                return None if new is None else (new, *args[1:])
 
-            return self.module.register_forward_pre_hook(pre)
+@dataclass(frozen=True, eq=False)
+class _Hook:
+    """An edit of a site in the form in which PyTorch calls hooks of its module.
 
-        def post(module, args, output):
-            if not isinstance(output, tuple):
-                return replaced(output)
-            new = replaced(output[0])
-            return None if new is None else (new, *output[1:])
+    The module's tensors are `seen` as [row, pos, width of all parts].
+    """
 
-        return self.module.register_forward_hook(post)
+    site: Site
+    edit: Callable[[Values], Values | None]
+    seen: Callable[[Tensor], Values]
+
+    def on_input(self, module, args):
+        new = self._replaced(args[0])
+        return None if new is None else (new, *args[1:])
+
+    def on_output(self, module, args, output):
+        if not isinstance(output, tuple):
+            return self._replaced(output)
+        new = self._replaced(output[0])
+        return None if new is None else (new, *output[1:])
+
+    def _replaced(self, tensor: Tensor) -> Tensor | None:
+        part, parts = self.site.part, self._parts(self.seen(tensor))
+        index = 0 if part is None else part.index
+        new = self.edit(parts[index].flatten(2))
+        if new is None:
+            return None
+        parts[index] = new.view(parts[index].shape)
+        return parts[0].view(tensor.shape) if part is None else torch.stack(parts, -2).view(tensor.shape)
 
     def _parts(self, flat: Values) -> list[Tensor]:
         """All of a module's values, as the parts they are made of."""
-        if self.part is None:
+        part = self.site.part
+        if part is None:
             return [flat]
-        inner = self.unit_width if self.part.by_head else self.width
-        return list(flat.unflatten(-1, (-1, self.part.count, inner)).unbind(-2))
+        inner = self.site.unit_width if part.by_head else self.site.width
+        return list(flat.unflatten(-1, (-1, part.count, inner)).unbind(-2))
 
 
 def columns_of(sites: dict[str, Site], units: list[Unit], device: torch.device) -> Tensor:

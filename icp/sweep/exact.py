@@ -261,17 +261,17 @@ def _chunk(
     for (site, _), together in alike:
         index = torch.tensor(list(together), device=model.device)
         columns = columns_of(model.sites, [units[i] for i in index.tolist()], model.device)
+
+        def found(running, u, i, e, site=site, columns=columns):
+            edits = row_edits(donors, model.sites[site], columns[u], interventions, i, e, where[e])
+            return _value(model, running, donors, edits, site, e)
+
         affine = [i for i, what in enumerate(interventions) if what.as_affine() is not None]
         custom = [[i] for i, what in enumerate(interventions) if what.as_affine() is None]
         for which in [affine] * bool(affine) + custom:
             versions = torch.cartesian_prod(torch.arange(len(index)), torch.tensor(which)).to(model.device)
             for running, version, e, count in layout.passes(len(versions), examples, plan):
                 u, i = versions[version].unbind(1)
-
-                def found(running, u, i, e, site=site, columns=columns):
-                    edits = row_edits(donors, model.sites[site], columns[u], interventions, i, e, where[e])
-                    return _value(model, running, donors, edits, site, e)
-
                 p = found(running, u, i, e)
                 bad = ~p.isfinite()
                 if running.worlds > 1 and bad.any():
