@@ -286,7 +286,7 @@ def test_killed_over_and_over_while_another_goes_on(model, units, through, tmp_p
 
 def test_estimates_along_a_path_are_kept_a_few_sites_at_a_time(model, tmp_path, monkeypatch):
     """One pass over the examples serves every unit of a site, so that a group has whole sites where it can."""
-    monkeypatch.setattr("icp.sweep.measure.SITES_A_GROUP", 2)
+    monkeypatch.setattr("icp.sweep.run.SITES_A_GROUP", 2)
     units = sorted(model.units("neuron", "resid", "head"))
     call = dict(method=icp.Linear(steps=3))
     with counting(model) as through:

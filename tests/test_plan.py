@@ -9,7 +9,7 @@ import torch
 from helpers import BY_NAME, make_probe, make_tokenizer, some_units
 
 import icp
-from icp.sweep import exact
+from icp.sweep import capture
 from icp.sweep.donors import Donors, Means
 from icp.sweep.plan import Layout, Plan, _bytes_of
 from icp.sweep.store import Store
@@ -293,7 +293,7 @@ def holding(monkeypatch, most):
                 raise torch.OutOfMemoryError(f"{asked[-1][:2]} values do not fit")
             super().__init__(model, layout, interventions, columns, means, plan, examples, *rest, **options)
 
-    monkeypatch.setattr("icp.sweep.exact.Donors", Full)
+    monkeypatch.setattr("icp.sweep.capture.Donors", Full)
     return asked
 
 
@@ -320,12 +320,12 @@ def test_a_clean_run_that_cannot_be_recorded_is_made_without(model, units, monke
     want = icp.measure(model, make_probe(), units, WHATS, **QUIET)
     tried = []
 
-    class Full(exact.Recorder):
+    class Full(capture.Recorder):
         def recorded(self):
             tried.append(len(self.columns))
             raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr(exact, "Recorder", Full)
+    monkeypatch.setattr(capture, "Recorder", Full)
     got = icp.measure(model, make_probe(), units, WHATS, store=tmp_path / "effects", **QUIET)
     assert len(tried) == 1 and plans(tmp_path / "effects") == want.header["plans"]
     assert np.abs(got.dP - want.dP).max() < 1e-12
@@ -346,7 +346,7 @@ def test_rows_that_do_not_fit_beside_the_clean_values_get_room(model, units, mon
             raise torch.OutOfMemoryError("full")
         return real(self, *given, start=start, **entered)
 
-    monkeypatch.setattr("icp.sweep.exact.Donors", Watched)
+    monkeypatch.setattr("icp.sweep.capture.Donors", Watched)
     monkeypatch.setattr(icp.Model, "read", read)
     got = icp.measure(model, make_probe(), units, WHATS, batch_size=1, **QUIET)
     assert np.abs(got.dP - want.dP).max() < 1e-12

@@ -84,7 +84,7 @@ def test_workers_measure_what_one_process_does_and_only_counts_come_back(
     with monkeypatch.context() as patched:
         patched.setattr(ray, "get", get)
         patched.setattr(icp.Model, "_forward", forward)
-        patched.setattr("icp.sweep.measure._measure", forward)
+        patched.setattr("icp.sweep.measure.run", forward)
         effects = icp.measure(model, make_probe(), units, WHATS, **call)
     same(effects, alone)
     loaded = icp.Effects.load(tmp_path / "effects")

@@ -22,11 +22,11 @@ from icp.properties import LogitDifference, Property, require_label, require_sin
 from icp.sites import Site, columns_of
 from icp.sweep.arguments import require_interventions, require_kinds, require_property
 from icp.sweep.donors import Donors, Means, ReadsNothing, by_position, donors_of, needed_sites
-from icp.sweep.exact import columns_needed, row_edits
 from icp.sweep.lenders import require_lenders
 from icp.sweep.memory import within_memory
 from icp.sweep.plan import Layout, Plan, Positions, as_numpy
 from icp.sweep.results import Results, Shard, header_of
+from icp.sweep.routes import columns_needed, row_edits
 from icp.sweep.store import Store, finished
 from icp.units import Unit
 
