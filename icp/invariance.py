@@ -8,7 +8,7 @@ consistency, in loss and gradient.
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -19,7 +19,8 @@ from torch import Tensor
 from icp.divergence import OUTPUT, contrastive, cosine, js, kl, require_divergence
 from icp.errors import IcpError, UnitError
 from icp.interventions import CounterpartDonor, Intervention, MeanDonor, Swap, UnitDonor
-from icp.live import Edits, replaced, watched
+from icp.live import replaced, watched
+from icp.live_edits import edits_of
 from icp.model import Model
 from icp.pairs import PreservingPairs
 from icp.rerank import Rerank, reranked
@@ -170,7 +171,7 @@ class Invariance(Objective):
         units = self._regularised(step)
         if self.units_per_step is not None:
             units = [units[i] for i in sorted(random.permutation(len(units))[: self.units_per_step])]
-        edits, place, seen = self._edits(step, units, what), self._place(step.model), {}
+        edits, place, seen = edits_of(step, units, what), self._place(step.model), {}
         root = step.model.module
         if self.divergence in OUTPUT:
             with replaced(root, edits):
@@ -191,36 +192,6 @@ class Invariance(Objective):
             step.state["chosen"].copy_(torch.tensor(reranked(step, self.units, self.rerank, self.seed)))
             step.state["since"].fill_(step.number)
         return [self.units[i] for i in step.state["chosen"].tolist()]
-
-    def _edits(self, step: Step, units: list[Unit], what: Intervention) -> Edits:
-        """Each site of the units with what replaces its values."""
-        sites = {unit.site: step.model.site(unit) for unit in units}
-        affine = what.as_affine()
-        if affine is None:
-            return [(site, _custom(step, [u for u in units if u.site == name], site, what))
-                    for name, site in sites.items()]  # fmt: skip
-        lent: dict[str, Tensor] = {}
-        if isinstance(affine.donor, CounterpartDonor):
-            with watched(step.model.module, list(sites.values()), lent):
-                step.run(step.counterparts.batch, step.counterparts.reads(step.reads))
-            lent = {name: step.counterparts.aligned(values) for name, values in lent.items()}
-        edits = []
-        for name, site in sites.items():
-            mine = [unit for unit in units if unit.site == name]
-            columns = torch.tensor([c for unit in mine for c in site.columns(unit)], device=step.model.device)
-            match affine.donor:
-                case None:
-                    shift = None
-                case CounterpartDonor():
-                    shift = lent[name][:, :, columns]
-                case MeanDonor():
-                    mask, clean = step.batch.mask[:, :, None], step.clean[name].detach()
-                    shift = torch.where(mask, clean, 0).sum((0, 1))[columns] / mask.sum()
-                case UnitDonor(unit=unit):
-                    theirs = list(step.model.site(unit).columns(unit))
-                    shift = step.clean[unit.site][:, :, theirs].repeat(1, 1, len(mine))
-            edits.append((site, _affine(step, columns, affine.alpha, shift)))
-        return edits
 
     def _require_there(self, model: Model) -> None:
         """Raise `UnitError` for units that were cut from the model: intervening on them would change nothing."""
@@ -279,30 +250,3 @@ def _told(units: tuple[Unit, ...]) -> str:
 
 def _donor(what: Intervention):
     return None if what.as_affine() is None else what.as_affine().donor
-
-
-def _affine(step: Step, columns: Tensor, alpha: float, shift: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """`a -> alpha * a + shift` of some columns, where there is a token."""
-    mask = step.batch.mask[:, :, None]
-
-    def edit(values):
-        old = values[:, :, columns]
-        new = shift if alpha == 0 else alpha * old + (0 if shift is None else shift)
-        new = torch.zeros_like(old) if new is None else new.to(old.dtype).expand_as(old)
-        return values.index_copy(2, columns, torch.where(mask, new, old))
-
-    return edit
-
-
-def _custom(step: Step, units: list[Unit], site: Site, what: Intervention) -> Callable[[Tensor], Tensor]:
-    """A user's own intervention, one unit at a time."""
-    mask = step.batch.mask
-
-    def edit(values):
-        for unit in units:
-            columns = torch.tensor(list(site.columns(unit)), device=values.device)
-            old = values[:, :, columns]
-            values = values.index_copy(2, columns, torch.where(mask[:, :, None], what.replace(old, mask), old))
-        return values
-
-    return edit

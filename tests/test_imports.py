@@ -21,15 +21,15 @@ ORDER = """
     sweep.results sweep.precision sweep.misses sweep.pool sweep.search sweep.late sweep.crew sweep.ray sweep.arguments
     sweep.routes sweep.capture sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint
     sweep.co_ablation sweep.topk sweep.run sweep.measure scores audit selection erasure rows step sensitivity rerank
-    apart invariance presets adapters losses held_out watch runs callbacks mixin trainer finetune baselines.paired
-    baselines.flipping baselines.balance baselines.mmd baselines.adversarial baselines.twice baselines.last_layer
-    baselines.influence baselines frontier nested_sets prune predictions resampling faithfulness metrics judged
-    evaluation seeds evaluate choose_weight carriers changed efficiency sentences bias generation qa reading drivers
-    chat counterfactual.rows counterfactual.words counterfactual.finders counterfactual.lexicon counterfactual.tables
-    counterfactual.spec counterfactual.lines counterfactual.difference counterfactual.editors counterfactual.validator
-    counterfactual.made counterfactual.make counterfactual.checked counterfactual.equations counterfactual.worlds
-    counterfactual.domains counterfactual.association counterfactual.effects counterfactual.pronouns
-    counterfactual.swap counterfactual.lexicons counterfactual.function counterfactual.written
+    apart live_edits invariance presets adapters losses held_out watch runs callbacks mixin trainer finetune
+    baselines.paired baselines.flipping baselines.balance baselines.mmd baselines.adversarial baselines.twice
+    baselines.last_layer baselines.influence baselines frontier nested_sets prune predictions resampling faithfulness
+    metrics judged evaluation seeds evaluate choose_weight carriers changed efficiency sentences bias generation qa
+    reading drivers chat counterfactual.rows counterfactual.words counterfactual.finders counterfactual.lexicon
+    counterfactual.tables counterfactual.spec counterfactual.lines counterfactual.difference counterfactual.editors
+    counterfactual.validator counterfactual.made counterfactual.make counterfactual.checked counterfactual.equations
+    counterfactual.worlds counterfactual.domains counterfactual.association counterfactual.effects
+    counterfactual.pronouns counterfactual.swap counterfactual.lexicons counterfactual.function counterfactual.written
     counterfactual.language_model counterfactual.endpoint counterfactual.proposal counterfactual.template
     counterfactual.given counterfactual.validators.worded counterfactual.validators.classified
     counterfactual.validators.fluency counterfactual.validators plots.style plots.units plots.evidence
