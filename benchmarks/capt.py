@@ -1,4 +1,4 @@
-"""What renaming events while fine-tuning does to accuracy, in distribution and out of it: PrOntoQA, answers only.
+"""What renaming events while fine-tuning does to accuracy, in distribution and out of it, on PrOntoQA.
 
 Training rows and test problems share no skeleton. A point is a renaming with so many training rows, copies of each
 (`epochs`) and errors of the estimator (`rate`). Training rows differ by seed, test problems do not, and each is tested
@@ -13,6 +13,7 @@ another way, and with more variables (`icp.capt.told_otherwise`). `train` is the
 - `errors`: random, of mentions found with errors at a rate, in training and in test prompts alike.
 - `rows`: null and random on fewer and on more rows.
 - `steps`: order and random after fewer copies: learning curves, beside the loss that each run logged.
+- `reasoning`: null and random, trained to write the worked solution and then the answer, elsewhere the answer alone.
 - `corr2cause`: F1 of the answer Yes on causal questions, before training and after it on PrOntoQA.
 
 Means over seeds in percent, with intervals over seeds and problems by skeleton (`icp.statistics.seeds_interval`); of
@@ -44,7 +45,7 @@ from icp import capt, data
 from icp.capt import Abstracted, Renaming
 from icp.data import Problem
 
-PARTS = ("setting", "renamings", "errors", "rows", "steps", "corr2cause")
+PARTS = ("setting", "renamings", "errors", "rows", "steps", "reasoning", "corr2cause")
 RENAMINGS = ("null", "random", "order", "names", "fixed")
 MAIN = ("id", "anti", "nonsense")
 ARGUMENTS = {"learning_rate": 5e-4, "per_device_train_batch_size": 8, "lr_scheduler_type": "cosine", "warmup_steps": 5}
@@ -154,7 +155,9 @@ class Study:
         if not point["epochs"]:
             return self.base
         rows = self.rows(point)
+        reasoned = point["what"] == "reasoned"
         name = "-".join(str(point[part]) for part in ("renaming", "rows", "epochs", "rate", "seed"))
+        name += "-reasoned" * reasoned
         options: dict[str, Any] = {}
         if self.size.lora is not None:
             from peft import LoraConfig
@@ -162,6 +165,7 @@ class Study:
             options["lora"] = LoraConfig(**self.size.lora)
         return capt.train(
             self.base, rows, self.renaming(point["renaming"], rows), epochs=point["epochs"], seed=point["seed"],
+            reasoning=reasoned,
             test=[one for kind in MAIN for one in self.tests[kind]], folder=self.folder / name, progress=False,
             arguments={**self.size.arguments, "save_strategy": "no"},
             validator=None if point["rate"] else capt.Validator(), **options,
@@ -170,12 +174,14 @@ class Study:
     def asked(self, model: icp.Model, point: Mapping[str, Any]) -> dict[str, Any]:
         """For each kind of test which problems are answered rightly, and the number of each problem's skeleton."""
         rows = self.rows(point)
-        trained, usual = self.renaming(point["renaming"], rows), self.usual(point)
+        trained, reasoned = self.renaming(point["renaming"], rows), point["what"] == "reasoned"
+        usual = self.usual(point) and not reasoned
         plain = isinstance(trained, capt.Null | capt.Names)
         found = {}
 
         def ask(kind: str, of: Sequence[Abstracted], renaming: Renaming) -> None:
-            right = capt.ask(model, of, capt.Null() if plain else renaming, seed=1000, progress=False).right
+            given = capt.Null() if plain else renaming
+            right = capt.ask(model, of, given, reasoning=reasoned, seed=1000, progress=False).right
             codes: dict[str | None, int] = {}
             skeletons = [codes.setdefault(row.problem.skeleton, len(codes)) for row in of]
             found[kind] = {"right": "".join(f"{one:.0f}" for one in right), "skeletons": skeletons}
@@ -234,6 +240,8 @@ def jobs(size: Size, parts: Sequence[str]) -> list[dict[str, Any]]:
         if part == "corr2cause":
             causal = [{"renaming": "null", **usual, "epochs": 0}, *({"renaming": n, **usual} for n in RENAMINGS[:2])]
             wanted = [{"what": "corr2cause", **point} for point in causal]
+        elif part == "reasoning":
+            wanted = [{"what": "reasoned", "renaming": name, **usual} for name in RENAMINGS[:2]]
         else:
             wanted = [{"what": "prontoqa", **point} for point in points[part]]
         for seed in size.seeds[:1] if part == "setting" else size.seeds:
@@ -278,7 +286,7 @@ def main(
     waiting = rounds.missing(jobs(size, [part for part in PARTS if part in (only or PARTS)]))
     failed = []
     for some in (
-        [job for job in waiting if job["what"] == "prontoqa"],
+        [job for job in waiting if job["what"] != "corr2cause"],
         [job for job in waiting if job["what"] == "corr2cause"],  # of models that the others trained
     ):
         with ProcessPoolExecutor(1 if authors else workers, mp_context=get_context("spawn")) as pool:

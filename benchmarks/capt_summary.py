@@ -35,6 +35,11 @@ def summary(rounds: list[dict]) -> dict[str, Any]:
         found["renamings"]["untrained"] = described(before)
     for over, part in (("rate", "errors"), ("rows", "rows"), ("epochs", "steps")):
         found[part] = curves(runs, usual, over)
+    reasoned = sorted((row for row in rounds if row["what"] == "reasoned"), key=lambda row: row["seed"])
+    if reasoned:
+        of = {name: [row for row in reasoned if row["renaming"] == name] for name in ("null", "random")}
+        found["reasoning"] = {name: described(mine) for name, mine in of.items() if mine}
+        found["reasoning_random_less_null"] = differences(of["random"], of["null"])
     if tests:
         found["corr2cause"] = causal(tests)
     seconds = [sum(row["seconds_of_processor"].values()) for row in rounds]
@@ -121,6 +126,9 @@ def table(found: Mapping[str, Any]) -> str:
     rows |= {f"random less {name}": row for name, row in found["random_less"].items()}
     for part in ("errors", "rows", "steps"):
         rows |= {f"{name}, {part} {v}": row for name, each in found[part].items() for v, row in each.items()}
+    rows |= {f"{name}, reasoned": row for name, row in found.get("reasoning", {}).items()}
+    if gain := found.get("reasoning_random_less_null"):
+        rows["random less null, reasoned"] = gain
     wide = max(map(len, rows), default=0) + 2
     lines = [" " * wide + "".join(f"{kind:>22}" for kind in SHOWN)]
     for name, row in rows.items():

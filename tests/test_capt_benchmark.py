@@ -31,7 +31,9 @@ def size(tmp_path, monkeypatch):
 
 def test_nothing_that_is_tested_on_is_trained_on_and_tests_are_the_same_for_every_seed(size, tmp_path):
     study = benchmark.Study(size, tmp_path)
-    points = [{"rows": 8, "epochs": 2, "rate": 0.0, "renaming": "random", "seed": seed} for seed in (0, 1)]
+    points = [
+        {"what": "prontoqa", "rows": 8, "epochs": 2, "rate": 0.0, "renaming": "random", "seed": seed} for seed in (0, 1)
+    ]
     first, second = (study.rows(point) for point in points)
     assert len(first) == 8 and first != second
     assert study.rows(points[0] | {"rows": 4}) == first[:4], "more rows hold those of fewer"
@@ -78,7 +80,8 @@ def test_a_summary_worked_by_hand():
     rounds = [
         run_of("null", 0, "1010"), run_of("null", 1, "0010"), run_of("random", 0, "1110"), run_of("random", 1, "1111"),
         run_of("null", 0, "1000", epochs=0), run_of("random", 0, "0000", rate=0.4),
-        run_of("random", 0, "1000", rows=100),
+        run_of("random", 0, "1000", rows=100), run_of("null", 0, "0000", what="reasoned"),
+        run_of("random", 0, "0001", what="reasoned"),
     ]  # fmt: skip
     found = capt_summary.summary(rounds)
     null, random_ = found["renamings"]["null"]["anti"], found["renamings"]["random"]["anti"]
@@ -89,8 +92,11 @@ def test_a_summary_worked_by_hand():
     assert found["renamings"]["untrained"]["anti"] == {"mean": 25.0, "ci": None, "seeds": [25.0]}
     assert found["errors"]["random"]["0.4"]["anti"]["mean"] == 0 and set(found["errors"]["random"]) == {"0.0", "0.4"}
     assert set(found["rows"]["random"]) == {"100", "200"} and not found["steps"]
-    assert found["renamings"]["null"]["loss"] == [[10, 20], [1.0, 1.0]] and found["core_hours"] == 3.5
+    assert found["renamings"]["null"]["loss"] == [[10, 20], [1.0, 1.0]] and found["core_hours"] == 4.5
     assert found["renamings"]["null"]["train"]["ci"] is None
+    assert (
+        found["reasoning_random_less_null"]["anti"]["seeds"] == [25] and found["reasoning"]["null"]["id"]["mean"] == 100
+    )
     told = capt_summary.table(found)
     assert "random less null" in told and "random, errors 0.4" in told
     bars = [trace for trace in capt_summary.picture(found).data if trace.type == "bar"]
@@ -123,7 +129,7 @@ def test_a_study_runs_and_goes_on_where_it_stopped(size, tmp_path, monkeypatch, 
     path = tmp_path / "out.json"
     benchmark.main(path, quick=True, only=["renamings"])
     assert [job["renaming"] for job in made] == ["null", *benchmark.RENAMINGS]
-    more = ["renamings", "errors", "corr2cause"]
+    more = ["renamings", "errors", "reasoning", "corr2cause"]
     benchmark.main(path, quick=True, only=more)
     assert len({json.dumps(job, sort_keys=True) for job in made}) == len(made), "nothing is run twice"
     found = json.loads(path.read_text())
@@ -135,6 +141,8 @@ def test_a_study_runs_and_goes_on_where_it_stopped(size, tmp_path, monkeypatch, 
         assert all(0 <= row[kind]["mean"] <= 100 for kind in shown)
     assert set(found["corr2cause"]) == {"untrained", "null", "random"}
     assert set(found["errors"]["random"]) == {"0.0", "0.2"}
+    assert set(found["reasoning"]) == {"null", "random"}
+    assert set(found["reasoning"]["null"]) == {"train", *benchmark.MAIN, "loss"}
     assert "plotly" in path.with_suffix(".html").read_text() and "random less null" in capsys.readouterr().out
     assert np.isfinite(found["core_hours"])
     count = len(made)
