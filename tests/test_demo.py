@@ -111,6 +111,6 @@ def test_the_demo_from_end_to_end_on_few_units(smollm2, tmp_path, monkeypatch):
 def test_the_readme_names_files_that_exist():
     root = Path(__file__).parent.parent
     text = (root / "README.md").read_text()
-    notebooks = ("notebooks/demo.png", "notebooks/01_explore.ipynb", "notebooks/02_mitigate.ipynb")
-    for name in (*notebooks, "icp/families.py"):
+    notebooks = ("01_explore.ipynb", "02_mitigate.ipynb", "03_counterfactual.ipynb", "04_capt.ipynb", "demo.png")
+    for name in (*(f"notebooks/{name}" for name in notebooks), "icp/families.py"):
         assert name in text and (root / name).is_file()
