@@ -91,9 +91,13 @@ class Loop:
         """dP of zero and mean masks, scales, and swaps with the counterpart."""
         tokens = self.probe.tokenize(self.model.tokenizer, LogitDifference())
         with torch.no_grad(), self.model.frozen():
-            return np.array([[self._each(unit, what, tokens) for what in interventions] for unit in units])
+            anywhere = units[0].site
+            unedited = (self.run(ids, anywhere, lambda value: None) for ids in tokens.inputs)
+            clean = [self._difference(logits, tokens, example) for example, logits in enumerate(unedited)]
+            return np.array([[self._each(unit, what, tokens) for what in interventions] for unit in units]) - clean
 
     def _each(self, unit: Unit, what: Any, tokens: Any) -> list[float]:
+        """P of every example under the intervention."""
         name, columns = unit.site, list(self.model.site(unit).columns(unit))
 
         def values(ids):
@@ -112,9 +116,7 @@ class Loop:
                 new[:, columns] = alpha * value[:, columns] if lent is None else lent
                 return new
 
-            runs = (self.run(ids, name, change) for change in (edit, lambda value: None))
-            there, clean = (self._difference(logits, tokens, example) for logits in runs)
-            found.append(there - clean)
+            found.append(self._difference(self.run(ids, name, edit), tokens, example))
         return found
 
     def _difference(self, logits: Tensor, tokens: Any, example: int) -> float:

@@ -40,8 +40,8 @@ ORDER = """
     capt.abstracted capt.renaming capt.other_events capt.variable_rules capt.worlds capt.training_rows capt.validate
     capt.stored capt.show capt.lexicon capt.cladder_rules capt.splits capt.quality capt.cache capt.asked
     capt.language_models capt.cladder_gold capt.rewritten capt.held_out capt.replies capt.training capt.asking
-    capt.recipe capt plain drawn checks verify steps demo demo.sentences demo.reviews demo.run cli_measure cli_train
-    cli_verify cli_pairs cli_capt cli
+    capt.recipe capt plain drawn finite_differences checks verify steps demo demo.sentences demo.reviews demo.run
+    cli_measure cli_train cli_verify cli_pairs cli_capt cli
 """.split()  # noqa: SIM905
 """Every module may import those before it. `icp/__init__.py`, the public face, imports what it lists."""
 
