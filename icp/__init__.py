@@ -49,6 +49,8 @@ from icp.properties import (
     PairGap,
     Probability,
     Property,
+    PseudoLogLikelihood,
+    Similarity,
     TaskLoss,
 )
 from icp.prune import prune
@@ -118,6 +120,7 @@ __all__ = [
     "ProbeError",
     "Property",
     "PruneError",
+    "PseudoLogLikelihood",
     "Ray",
     "Report",
     "Rerank",
@@ -126,6 +129,7 @@ __all__ = [
     "Selection",
     "SensitivityWarning",
     "SetEffects",
+    "Similarity",
     "StereoSet",
     "Swap",
     "TaskLoss",

@@ -24,6 +24,7 @@ from icp.model import Model
 from icp.nested_sets import choices_of
 from icp.plain import Loop, plainly, through_the_view
 from icp.probes import Probe
+from icp.properties import LogitDifference, Property, Similarity
 from icp.prune import prune
 from icp.selection import Choice, Selection
 from icp.sweep.linear import Linear
@@ -71,8 +72,21 @@ class Case:
         return drawn_pairs(self.model, self.seed)
 
     @cached_property
+    def read(self) -> Property:
+        """P: the logit difference, or of a model without a head the cosine with a sentence."""
+        return LogitDifference() if self.model.unembed is not None else Similarity()
+
+    @cached_property
+    def scale(self) -> float:
+        """What P is large beside: the largest logit, or a cosine's 1."""
+        if self.model.unembed is None:
+            return 1.0
+        with torch.no_grad(), self.precise.frozen():
+            return float(self.precise.logits(self.batch).abs().max())
+
+    @cached_property
     def pairs(self) -> Probe:
-        """The same with two answers each, whose difference is P."""
+        """The same with two answers each at most: P is their difference."""
         return Probe(tuple(replace(example, answers=example.answers[:2]) for example in self.probe.examples))
 
     @cached_property
@@ -94,7 +108,8 @@ class Case:
 
     def dP(self, units: list[Unit], whats: Any, probe: Probe | None = None, **options: Any) -> np.ndarray:
         """What `measure` finds on the copy in float64: [unit, intervention, example]."""
-        return measure(self.precise, self.pairs if probe is None else probe, units, whats, progress=False, **options).dP
+        probe, told = self.pairs if probe is None else probe, {"property": self.read, "progress": False}
+        return measure(self.precise, probe, units, whats, **told, **options).dP
 
 
 EVERY = ("head", "neuron", "value", "resid", "embed", "query", "key")
@@ -122,7 +137,7 @@ def _suffix(case: Case) -> tuple[bool, str]:
     reads = Reads(rows, positions)
     with torch.no_grad(), model.frozen():
         whole = model.read(batch, reads)
-        starts = range(1, len(model.blocks) + (model.family.reads != "first"))
+        starts = range(1, len(model.blocks) + (not model.family.one_output))
         for start in starts:
             hidden = model.entering(batch, start, {}, [])
             if not torch.equal(model.read(batch, reads, start=start, hidden=hidden), whole):
@@ -148,7 +163,7 @@ def _lens(case: Case) -> tuple[bool | None, str]:
 
 def _padding(case: Case) -> tuple[bool, str]:
     """In float32: in float64, attention that is not fused makes NaN of a row of which it sees padding only."""
-    units, options = case.units(*EVERY), {"progress": False, "reference": case.pairs}
+    units, options = case.units(*EVERY), {"progress": False, "reference": case.pairs, "property": case.read}
 
     def dP(probe, **more):
         return measure(case.single, probe, units, WHATS, **options, **more).dP
@@ -159,11 +174,10 @@ def _padding(case: Case) -> tuple[bool, str]:
 
 
 def _agree(case: Case, got: np.ndarray, want: np.ndarray, close: float = CLOSE) -> tuple[bool, str]:
-    with torch.no_grad(), case.precise.frozen():
-        scale = float(case.precise.logits(case.batch).abs().max())
-    apart = float(np.abs(got - want).max()) / scale
-    moved = float(np.abs(want).max()) / scale
-    return apart <= close < moved, f"{apart:.1e} of the logit scale apart, effects up to {moved:.1e}"
+    apart = float(np.abs(got - want).max()) / case.scale
+    moved = float(np.abs(want).max()) / case.scale
+    of = " of the logit scale" if case.model.unembed is not None else ""
+    return apart <= close < moved, f"{apart:.1e}{of} apart, effects up to {moved:.1e}"
 
 
 def _cut(case: Case) -> tuple[bool, str]:
@@ -196,7 +210,9 @@ def _apart(case: Case, one: Tensor, other: Tensor) -> float:
     return float((one - other)[mask].abs().max() / one[mask].abs().max())
 
 
-def _lora(case: Case) -> tuple[bool, str]:
+def _lora(case: Case) -> tuple[bool | None, str]:
+    if case.model.unembed is None:
+        return None, "training needs classes or tokens to answer with, and there is no head that gives them"
     model, units = case.model, [*case.units("head")[:1], *case.units("neuron")]
     cut = prune(model, Selection.of(model, units))
     tuned = finetune(cut, case.probe, arguments=FAST, seed=case.seed, progress=False)

@@ -117,10 +117,10 @@ class Model(Running):
     def _architecture(self) -> str:
         widest = self.sites[site_name("neuron", 0)]
         head = self.sites[site_name("head", 0)]
-        vocab, d_model = self.unembed_weights()[0].shape
+        outputs = "no head" if self.unembed is None else f"vocab {len(self.unembed_weights()[0])}"
         heads = head.width // head.unit_width
-        sizes = f"heads {heads}x{head.unit_width}, d_mlp {widest.width}, vocab {vocab}"
-        return f"{self._model_type}, layers {len(self.blocks)}, d_model {d_model}, {sizes}"
+        sizes = f"heads {heads}x{head.unit_width}, d_mlp {widest.width}, {outputs}"
+        return f"{self._model_type}, layers {len(self.blocks)}, d_model {self.d_model}, {sizes}"
 
     @property
     def _model_type(self) -> str:

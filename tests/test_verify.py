@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import BY_NAME, VERIFIED, bridged, make_tokenizer
+from helpers import BY_NAME, HEADLESS, VERIFIED, bridged, make_tokenizer
 from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
 from typer.testing import CliRunner
 
@@ -16,6 +16,11 @@ from icp.cli import app
 from icp.families import Point
 
 
+def untrained(name):
+    """What is not looked at where there is nothing to train on."""
+    return ["a LoRA step and merge"] if name == HEADLESS.name else []
+
+
 @pytest.mark.parametrize("name", [case.name for case in VERIFIED])
 def test_every_row_holds(name):
     model = BY_NAME[name].model(torch.float32)
@@ -23,7 +28,7 @@ def test_every_row_holds(name):
     assert found.holds, str(found)
     assert found.summary.startswith(name.split("_")[0]) and found.summary.endswith("checks hold")
     without = [] if type(model.module).__name__ in SUPPORTED_ARCHITECTURES else ["TransformerLens (float64)"]
-    assert [check.name for check in found.checks if check.holds is None] == without
+    assert [check.name for check in found.checks if check.holds is None] == without + untrained(name)
 
 
 @pytest.mark.parametrize("name", [case.name for case in VERIFIED])
@@ -31,7 +36,8 @@ def test_every_row_holds_in_double_precision(name):
     """The checks that look at a model as it was handed in; the others say in which precision their copy is."""
     case = checks.Case(BY_NAME[name].model(), 0)
     looked = {check: look(case) for check, look in CHECKS.items() if "(float" not in check}
-    assert len(looked) == 3 and all(holds for holds, _ in looked.values()), looked
+    assert len(looked) == 3
+    assert [check for check, (holds, _) in looked.items() if not holds] == untrained(name), looked
 
 
 def test_the_architectures_that_transformer_lens_has_are_all_looked_at_with_it():

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from icp.effects import Effects
 from icp.errors import IcpError, UnitError
 from icp.interventions import CounterpartDonor, Intervention, MeanDonor
+from icp.masking import rows_of
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, PairGap, Property, require_label
@@ -27,7 +28,7 @@ from icp.sweep.precision import measured_in
 from icp.sweep.ray import Ray, shared
 from icp.sweep.results import Results, Shard, header_of, stored
 from icp.sweep.store import Store
-from icp.sweep.topk import require_options, tokenized, top_k
+from icp.sweep.topk import require_options, top_k
 from icp.units import Unit
 
 METHODS = ("exact", "linear")
@@ -195,7 +196,7 @@ def _measure(
     progress: bool,
 ) -> Effects:
     gap = isinstance(property, PairGap)
-    tokens = tokenized(model, probe, property)
+    tokens = rows_of(model, probe, property)
     donors = donors_of(interventions)
     if any(isinstance(donor, CounterpartDonor) for donor in donors):
         tokens.require_alignment()
@@ -225,7 +226,7 @@ def _measure(
                     clean, recorded = clean_run(model, layout, order, interventions, plan)
                 else:
                     clean, recorded = layout.clean(model, plan), None
-                return means, clean, others if gap else others - as_numpy(clean), recorded
+                return means, clean, others if gap else others - tokens.folded(as_numpy(clean)), recorded
 
             def ready(noted: Plan | None):
                 plan = Plan.of(
@@ -243,7 +244,7 @@ def _measure(
         label = method.label if isinstance(method, Linear) else method
         names = [str(unit) for unit in order]
         header = header_of(model, probe, names, interventions, layout, label, positions, reference, padding_side)
-        results = Results.of(header, plan, as_numpy(clean), total, gap, store, shard)
+        results = Results.of(header, plan, as_numpy(clean), total, gap, store, shard, tokens.folded)
         mine = sum(map(len, results.chunks))
         there = mine - sum(map(len, results.todo))
         shown = dict(unit="unit", desc=f"measure ({label})", disable=not progress, leave=False)
@@ -338,6 +339,7 @@ def _counterparts(model: Model, probe: Probe, property: Property, plan: Plan) ->
     paired = [i for i, e in enumerate(probe.examples) if e.counterpart is not None]
     if paired:
         swapped = Probe(tuple(probe.examples[i] for i in paired)).swapped()
-        layout = Layout.of(model, swapped.tokenize(model.tokenizer, property), plan.padding_side)
-        others[paired] = as_numpy(layout.clean(model, plan))
+        tokens = rows_of(model, swapped, property)
+        clean = Layout.of(model, tokens, plan.padding_side).clean(model, plan)
+        others[paired] = tokens.folded(as_numpy(clean))
     return others
