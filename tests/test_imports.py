@@ -16,7 +16,8 @@ ORDER = """
     data.sentiment data.sst2 data.imdb data.bias_bios data.civil_comments data.fever data.questions data.triviaqa
     data.nq_open data.squad data.crows_pairs data.stereoset data.text_pairs data.cad_imdb data.imdb_contrast
     data.wiki_toxicity_fuzzed data.winobias data.winogender data.counterfact data.problems data.cladder
-    data.syllogisms data.ontologies data.prontoqa data.corr2cause data divergence anatomy running model embedded loading
+    data.syllogisms data.ontologies data.prontoqa data.corr2cause data divergence anatomy running model masking embedded
+    loading
     effects sweep sweep.memory sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store sweep.provenance
     sweep.results sweep.precision sweep.misses sweep.pool sweep.search sweep.late sweep.crew sweep.ray
     sweep.arguments sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint
@@ -24,8 +25,8 @@ ORDER = """
     invariance presets adapters losses held_out watch runs callbacks mixin trainer finetune baselines.paired
     baselines.flipping baselines.balance baselines.mmd baselines.adversarial baselines.twice baselines.last_layer
     baselines.influence baselines frontier nested_sets prune predictions resampling faithfulness metrics judged
-    evaluation seeds evaluate choose_weight carriers changed efficiency sentences bias generation qa reading
-    drivers chat counterfactual.rows counterfactual.words counterfactual.finders counterfactual.lexicon
+    evaluation seeds evaluate choose_weight carriers changed efficiency sentences masked_sentences bias generation qa
+    reading drivers chat counterfactual.rows counterfactual.words counterfactual.finders counterfactual.lexicon
     counterfactual.tables counterfactual.spec counterfactual.lines counterfactual.difference
     counterfactual.editors counterfactual.validator counterfactual.made counterfactual.make counterfactual.checked
     counterfactual.equations counterfactual.worlds counterfactual.domains counterfactual.association
