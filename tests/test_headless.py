@@ -170,3 +170,9 @@ def test_minilm_estimates_rank_as_exact_effects_do(minilm):
 def test_minilm_comes_from_the_cache(minilm, monkeypatch):
     monkeypatch.setattr(embedded.subprocess, "run", lambda *a, **k: pytest.fail("pip was called"))
     assert icp.load(embedded.minilm()).binding == minilm.binding and len(minilm.units("head", "neuron")) == 6 * 1548
+
+
+@pytest.mark.smollm2
+def test_minilm_goes_through_every_check(minilm):
+    found = icp.verify(minilm)
+    assert found.holds and sum(check.holds is None for check in found.checks) == 2, str(found)
