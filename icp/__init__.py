@@ -50,6 +50,8 @@ from icp.properties import (
     PairGap,
     Probability,
     Property,
+    PseudoLogLikelihood,
+    Similarity,
     TaskLoss,
 )
 from icp.prune import prune
@@ -120,6 +122,7 @@ __all__ = [
     "ProbeError",
     "Property",
     "PruneError",
+    "PseudoLogLikelihood",
     "Ray",
     "Report",
     "Rerank",
@@ -128,6 +131,7 @@ __all__ = [
     "Selection",
     "SensitivityWarning",
     "SetEffects",
+    "Similarity",
     "StereoSet",
     "Swap",
     "TaskLoss",

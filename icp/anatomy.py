@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from icp.errors import UnitError
 from icp.families import Family, outgoing, unwrap
 from icp.sites import Site
-from icp.tokenizing import Classes, Masked
+from icp.tokenizing import Classes, Masked, Represented
 from icp.units import KINDS, Unit, site_name
 
 
@@ -33,11 +33,13 @@ class Anatomy:
     @cached_property
     def entrances(self) -> list[nn.Module]:
         """The blocks and, last, what takes in their output: where a residual stream can be read or handed in."""
-        return [*self.blocks, self.module.get_submodule(self.family.after)]
+        after = [] if self.family.after is None else [self.module.get_submodule(self.family.after)]
+        return [*self.blocks, *after]
 
     @property
-    def unembed(self) -> nn.Module:
-        return self.module.get_submodule(self.family.unembed)
+    def unembed(self) -> nn.Module | None:
+        """None where there is no head."""
+        return None if self.family.unembed is None else self.module.get_submodule(self.family.unembed)
 
     def unembed_weights(self) -> tuple[Tensor, Tensor | None]:
         """[vocab, d_model] and the bias [vocab] or None; of a classification head, a row a class."""
@@ -48,6 +50,8 @@ class Anatomy:
 
     def vocabulary_read(self, property: Any) -> int:
         """How many logits a position costs when this property reads it."""
+        if self.unembed is None:
+            return self.d_model
         return self.unembed_weights()[0].shape[0] if property.reads_whole_vocabulary else 1
 
     @cached_property
@@ -60,9 +64,14 @@ class Anatomy:
 
     @property
     def answered_by(self) -> Any:
-        """What knows where an answer is read and its column of logits: `Classes`, `Masked` or the tokenizer."""
+        """What knows where an answer is read and its column of logits: `Classes`, `Masked` or the tokenizer.
+
+        Of a model without a head, what gives the representation of an answer.
+        """
         if self.family.reads == "mask":
             return Masked(self.tokenizer)
+        if self.family.reads == "mean":
+            return Represented(self.represent)
         return self.classes or self.tokenizer
 
     @property
@@ -70,6 +79,10 @@ class Anatomy:
         """The longest input in tokens, where the config says so."""
         longest = getattr(self.config, "max_position_embeddings", None) or getattr(self.config, "n_ctx", None)
         return longest and longest - self.family.first_position(self.config)
+
+    @property
+    def d_model(self) -> int:
+        return outgoing(self.blocks[0], self.family.attn_out)[0].shape[1]
 
     @property
     def device(self) -> torch.device:
@@ -85,8 +98,7 @@ class Anatomy:
         family, config = self.family, self.config
         parallel, n_heads = bool(family.parallel(config)), int(family.n_heads(config))
         n_key_heads = int(family.n_key_heads(config))
-        embed = self.module.get_submodule(family.embed)
-        d_model = self.unembed_weights()[0].shape[1]
+        embed, d_model = self.module.get_submodule(family.embed), self.d_model
         sites = [Site(site_name("embed", None), None, embed, "output", d_model, 1, False)]
         for layer, block in enumerate(self.blocks):
             d_head = outgoing(block, family.attn_out)[0].shape[0] // n_heads

@@ -16,6 +16,7 @@ from icp.adapters import adapted, put_on
 from icp.batch import Batch
 from icp.drawn import drawn_pairs
 from icp.finetune import finetune
+from icp.finite_differences import derivatives
 from icp.hooks import Reads, SiteEdits, edited
 from icp.interventions import Mask, Scale, Swap
 from icp.loading import load
@@ -23,6 +24,7 @@ from icp.model import Model
 from icp.nested_sets import choices_of
 from icp.plain import Loop, plainly, through_the_view
 from icp.probes import Probe
+from icp.properties import LogitDifference, Property, Similarity
 from icp.prune import prune
 from icp.selection import Choice, Selection
 from icp.sweep.linear import Linear
@@ -38,12 +40,8 @@ of some models, compute in float32 whatever the weights are."""
 SINGLE = 1e-4
 """The same in float32."""
 
-FIRST_ORDER, SMALL = 1e-3, 1e-2
-"""How far estimates may lie from finite differences, as a share of their size, or of this share of the largest: a query
-that is normed does not depend on its length, and has an estimate of 0."""
-
-STEPS = (5e-2, 2e-2, 5e-3, 5e-4)
-"""Of finite differences: norms that compute in float32 ask for a long step, the kinks of a ReLU for a short one."""
+FIRST_ORDER = 1e-3
+"""How far a unit's estimate may lie from finite differences, as a share of these."""
 
 FAST = {"max_steps": 2, "per_device_train_batch_size": 3, "learning_rate": 1e-2, "logging_steps": 1}
 
@@ -74,8 +72,21 @@ class Case:
         return drawn_pairs(self.model, self.seed)
 
     @cached_property
+    def read(self) -> Property:
+        """P: the logit difference, or of a model without a head the cosine with a sentence."""
+        return LogitDifference() if self.model.unembed is not None else Similarity()
+
+    @cached_property
+    def scale(self) -> float:
+        """What P is large beside: the largest logit, or a cosine's 1."""
+        if self.model.unembed is None:
+            return 1.0
+        with torch.no_grad(), self.precise.frozen():
+            return float(self.precise.logits(self.batch).abs().max())
+
+    @cached_property
     def pairs(self) -> Probe:
-        """The same with two answers each, whose difference is P."""
+        """The same with two answers each at most: P is their difference."""
         return Probe(tuple(replace(example, answers=example.answers[:2]) for example in self.probe.examples))
 
     @cached_property
@@ -97,7 +108,8 @@ class Case:
 
     def dP(self, units: list[Unit], whats: Any, probe: Probe | None = None, **options: Any) -> np.ndarray:
         """What `measure` finds on the copy in float64: [unit, intervention, example]."""
-        return measure(self.precise, self.pairs if probe is None else probe, units, whats, progress=False, **options).dP
+        probe, told = self.pairs if probe is None else probe, {"property": self.read, "progress": False}
+        return measure(self.precise, probe, units, whats, **told, **options).dP
 
 
 EVERY = ("head", "neuron", "value", "resid", "embed", "query", "key")
@@ -125,7 +137,7 @@ def _suffix(case: Case) -> tuple[bool, str]:
     reads = Reads(rows, positions)
     with torch.no_grad(), model.frozen():
         whole = model.read(batch, reads)
-        starts = range(1, len(model.blocks) + (model.family.reads != "first"))
+        starts = range(1, len(model.blocks) + (not model.family.one_output))
         for start in starts:
             hidden = model.entering(batch, start, {}, [])
             if not torch.equal(model.read(batch, reads, start=start, hidden=hidden), whole):
@@ -141,19 +153,17 @@ def _plain_hooks(case: Case) -> tuple[bool, str]:
 
 
 def _lens(case: Case) -> tuple[bool | None, str]:
-    try:
-        view = case.precise.view()
-    except Exception as error:
-        return None, f"TransformerLens has no view of it ({(str(error).splitlines() or [''])[0][:80]})"
+    if case.model.unviewable is not None:
+        return None, case.model.unviewable
     units, whats = case.units("head", "neuron", "value", "resid"), WHATS[::3]
     got = case.dP(units, whats)
-    want = Loop(case.precise, case.pairs, through_the_view(case.precise, view)).dP(units, whats)
+    want = Loop(case.precise, case.pairs, through_the_view(case.precise, case.precise.view())).dP(units, whats)
     return _agree(case, got, want)
 
 
 def _padding(case: Case) -> tuple[bool, str]:
     """In float32: in float64, attention that is not fused makes NaN of a row of which it sees padding only."""
-    units, options = case.units(*EVERY), {"progress": False, "reference": case.pairs}
+    units, options = case.units(*EVERY), {"progress": False, "reference": case.pairs, "property": case.read}
 
     def dP(probe, **more):
         return measure(case.single, probe, units, WHATS, **options, **more).dP
@@ -164,11 +174,10 @@ def _padding(case: Case) -> tuple[bool, str]:
 
 
 def _agree(case: Case, got: np.ndarray, want: np.ndarray, close: float = CLOSE) -> tuple[bool, str]:
-    with torch.no_grad(), case.precise.frozen():
-        scale = float(case.precise.logits(case.batch).abs().max())
-    apart = float(np.abs(got - want).max()) / scale
-    moved = float(np.abs(want).max()) / scale
-    return apart <= close < moved, f"{apart:.1e} of the logit scale apart, effects up to {moved:.1e}"
+    apart = float(np.abs(got - want).max()) / case.scale
+    moved = float(np.abs(want).max()) / case.scale
+    of = " of the logit scale" if case.model.unembed is not None else ""
+    return apart <= close < moved, f"{apart:.1e}{of} apart, effects up to {moved:.1e}"
 
 
 def _cut(case: Case) -> tuple[bool, str]:
@@ -201,7 +210,9 @@ def _apart(case: Case, one: Tensor, other: Tensor) -> float:
     return float((one - other)[mask].abs().max() / one[mask].abs().max())
 
 
-def _lora(case: Case) -> tuple[bool, str]:
+def _lora(case: Case) -> tuple[bool | None, str]:
+    if case.model.unembed is None:
+        return None, "training needs classes or tokens to answer with, and there is no head that gives them"
     model, units = case.model, [*case.units("head")[:1], *case.units("neuron")]
     cut = prune(model, Selection.of(model, units))
     tuned = finetune(cut, case.probe, arguments=FAST, seed=case.seed, progress=False)
@@ -218,25 +229,28 @@ def _lora(case: Case) -> tuple[bool, str]:
 
 
 def _first_order(case: Case) -> tuple[bool, str]:
-    """The estimate of a zero mask is minus the derivative of P along the unit's own values.
+    """The estimate of a zero mask is minus the derivative of P along the unit's own values, to 1e-3 of that.
 
-    A difference and the one over twice its length cancel the error of second order (Richardson); the step that comes
-    closest counts.
+    Each unit is judged by its own size (the norm over the examples), at one step for all of them, which the estimates
+    have no part in choosing. Where two steps lie further apart than that, the estimate must lie as close as they do:
+    of a normed query, whose length changes nothing, differences in float32 give noise. They must tell something: none
+    may lie further apart than 1e-3 of the largest derivative.
     """
     units = case.units(*EVERY)
-    estimate = case.dP(units, Mask("zero"), method=Linear(qk_fix=False))[:, 0]
-    apart = []
-    for step in STEPS:
-        scales = [Scale(1 + by * step) for by in (-1, 1, -2, 2)]
-        less, more, far_less, far_more = case.dP(units, scales).swapaxes(0, 1)
-        slopes = (4 * (less - more) / (2 * step) - (far_less - far_more) / (4 * step)) / 3
-        apart.append(np.linalg.norm(estimate - slopes, axis=1))
-    sizes = np.linalg.norm(estimate, axis=1)
-    each = np.min(apart, axis=0) / np.maximum(sizes, SMALL * sizes.max())
-    worst = int(each.argmax())
-    return bool(
-        each[worst] <= FIRST_ORDER
-    ), f"{each[worst]:.1e} relative at the worst of {len(units)} units, {units[worst]}"
+    estimates = -case.dP(units, Mask("zero"), method=Linear(qk_fix=False))[:, 0]
+    found = derivatives(lambda scales: case.dP(units, list(scales)))
+    if found.resolution > FIRST_ORDER * found.sizes.max():
+        return False, f"no step at which finite differences agree: {found.resolution:.1e} apart at the best"
+    apart = np.linalg.norm(estimates - found.values, axis=1)
+    worst = int((apart - found.allowed(FIRST_ORDER)).argmax())
+    if apart[worst] > found.allowed(FIRST_ORDER)[worst]:
+        told = f"{apart[worst]:.1e} from {found.sizes[worst]:.1e}, known to {found.apart[worst]:.1e}"
+        return False, f"the estimate of {units[worst]} lies {told}"
+    known = apart <= FIRST_ORDER * found.sizes
+    relative = (apart[known] / np.maximum(found.sizes[known], np.finfo(float).tiny)).max(initial=0)
+    rest = len(units) - int(known.sum())
+    less = f", {rest} within the noise of the differences" if rest else ""
+    return True, f"{relative:.1e} relative at the worst of {len(units) - rest} units{less}"
 
 
 CHECKS: dict[str, Callable[[Case], tuple[bool | None, str]]] = {

@@ -7,7 +7,7 @@ import typer
 
 from icp.errors import IcpError
 
-ModelArgument = Annotated[str, typer.Argument(help="'smollm2', a hub id, or a local folder.")]
+ModelArgument = Annotated[str, typer.Argument(help="'smollm2', 'minilm', a hub id, or a local folder.")]
 ProbeArgument = Annotated[Path, typer.Argument(help="JSON lines with at least a text each, or saved pairs.")]
 Store = Annotated[Path, typer.Option(help="A zarr folder; it is resumed where it exists, and may be shared.")]
 PropertyName = Annotated[str, typer.Option(help="LogitDifference, TaskLoss, NextTokenLoss, ...")]

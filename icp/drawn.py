@@ -12,17 +12,21 @@ LENGTHS = (4, 6, 6)
 def drawn_pairs(model: Model, seed: int = 0) -> Probe:
     """Three pairs of two lengths that differ in one word, with the same answers: the classes, or two words.
 
+    For a model without a head the one answer is a sentence of four words, to compare with.
+
     Raises `ModelError` where the vocabulary has too few words of one token each.
     """
     rng = random.Random(seed)
-    words = _words(model, 2 + sum(LENGTHS) + len(LENGTHS), rng)
+    words = _words(model, 4 + sum(LENGTHS) + len(LENGTHS), rng)
     answers = model.classes.names if model.classes else tuple(f" {word}" for word in words[:2])
-    rest, rows = iter(words[2:]), []
+    if model.family.reads == "mean":
+        answers = (" ".join(words[:4]),)
+    rest, rows = iter(words[4:]), []
     for row, length in enumerate(LENGTHS):
         mine, other = [next(rest) for _ in range(length)], next(rest)
         changed = [mine[0], other, *mine[2:]]
         texts = (_asking(model, each) for each in (mine, changed))
-        rows.append(Example(*texts, answers=answers, label=row % 2))
+        rows.append(Example(*texts, answers=answers, label=row % 2 if len(answers) > 1 else None))
     return Probe(tuple(rows))
 
 

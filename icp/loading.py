@@ -1,5 +1,6 @@
 """`load`: a `Model` from whatever you have, checked against its architecture row."""
 
+import json
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from icp.embedded import smollm2
+from icp.embedded import minilm, smollm2
 from icp.errors import ModelError, NotFiniteError
 from icp.families import BRIDGE, HOOKED_TRANSFORMER, Family, family_of
 from icp.hooks import captured
@@ -24,9 +25,10 @@ def load(source: Any, tokenizer: Any = None, *, dtype: torch.dtype | None = None
          trust_remote_code: bool = False) -> Model:  # fmt: skip
     """A `Model` from whatever you have.
 
-    `source` is `"smollm2"` (the embedded default, dequantised), a hub id, a local folder, a `transformers` model with
-    its tokenizer, a peft model (its adapters are merged into a copy), a `HookedTransformer` or a `TransformerBridge`.
-    With a sequence-classification head in place of the unembedding, answers are the class names of the config.
+    `source` is `"smollm2"` (the embedded default, dequantised), `"minilm"` (a sentence encoder), a hub id, a local
+    folder, a `transformers` model with its tokenizer, a peft model (its adapters are merged into a copy), a
+    `HookedTransformer` or a `TransformerBridge`. With a sequence-classification head in place of the unembedding,
+    answers are the class names of the config. An encoder without a head gives representations (`icp.Similarity`).
     Weights are fp32 unless `dtype` says otherwise; a module that is handed in keeps its dtype and device.
 
     Raises `ModelError` where the source is unknown, has no tokenizer or no architecture row, or does not fit its row,
@@ -62,14 +64,16 @@ def _require_device(device: str | None) -> None:
 def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_remote_code: bool) -> Model:
     from safetensors import SafetensorError
     from transformers import (
+        MODEL_MAPPING,
         AutoConfig,
+        AutoModel,
         AutoModelForCausalLM,
         AutoModelForMaskedLM,
         AutoModelForSequenceClassification,
         AutoTokenizer,
     )
 
-    path = smollm2() if name == "smollm2" else Path(name)
+    path = {"smollm2": smollm2, "minilm": minilm}.get(name, lambda: Path(name))()
     where = str(path) if path.is_dir() else name
     options = {"trust_remote_code": trust_remote_code}
     if path.is_dir() and not (path / "config.json").is_file():
@@ -80,7 +84,8 @@ def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_rem
         classifies = any(name.endswith(HEAD) for name in config.architectures or ())
         kind = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
         if not (classifies or family.causal):
-            kind = AutoModelForMaskedLM
+            bare = MODEL_MAPPING[type(config)].__name__ in (config.architectures or ())
+            kind = AutoModel if bare else AutoModelForMaskedLM
         reading = {"use_safetensors": True, "ignore_mismatched_sizes": True, "output_loading_info": True}
         with quiet_transformers():
             module, found = kind.from_pretrained(where, dtype=dtype, **reading, **options)
@@ -89,6 +94,10 @@ def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_rem
         if "trust_remote_code" in str(error):
             way_out = "pass trust_remote_code=True only if you trust it"
         raise ModelError(f"cannot load a model from {name!r}: {_first_line(error)} ({way_out})") from error
+    if kind is AutoModel:
+        _require_mean(name, path / "1_Pooling" / "config.json")
+        if found["missing_keys"] and all(key.startswith("pooler.") for key in found["missing_keys"]):
+            module.pooler, found["missing_keys"] = None, set()  # it takes the first token, which is not read here
     _require_whole(name, found)
     try:
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(where, **options)
@@ -117,6 +126,20 @@ def _require_whole(name: str, found: dict[str, Any]) -> None:
         raise ModelError(
             f"the checkpoint {name!r} lacks {len(found['missing_keys'])} weight(s), such as "
             f"{min(found['missing_keys'])}: they would be random; save the whole model again"
+        )
+
+
+def _require_mean(name: str, pooling: Path) -> None:
+    """Raise `ModelError` where the config of a sentence encoder makes something else of a text than a mean."""
+    try:
+        told = json.loads(pooling.read_text("utf-8")) if pooling.is_file() else {"pooling_mode_mean_tokens": True}
+    except ValueError as error:
+        raise ModelError(f"{pooling} is not JSON ({error}): it is cut short or foreign") from error
+    modes = [key.removeprefix("pooling_mode_") for key, on in told.items() if key.startswith("pooling_mode_") and on]
+    if modes != ["mean_tokens"]:
+        raise ModelError(
+            f"{name!r} pools by {' and '.join(modes) or 'nothing'}, as its 1_Pooling/config.json says: only the mean "
+            "over attended tokens is supported"
         )
 
 
@@ -151,6 +174,8 @@ def _from_module(module: nn.Module, tokenizer: Any, name: str | None = None) -> 
             raise ModelError(f"{name} is a {family.name} that is a decoder: only encoders of that row are supported")
         if type(module).__name__.endswith(HEAD):
             family = _classifying(family, module.config, tokenizer)
+        elif getattr(module, "base_model", None) is module:
+            family = _without_head(family, module)
     else:
         raise ModelError(
             f"a {type(module).__name__} is neither a transformers model, a peft model, a HookedTransformer "
@@ -179,6 +204,16 @@ def _classifying(family: Family, config: Any, tokenizer: Any) -> Family:
             "classification head finds the last token by it, so set both to the same token"
         )
     return family.classifying()
+
+
+def _without_head(family: Family, module: nn.Module) -> Family:
+    """The row of an encoder without a head; raises `ModelError` for a decoder, which would answer nothing."""
+    if family.causal:
+        raise ModelError(
+            f"a {type(module).__name__} has no head, so that it gives no logits: load it as transformers' "
+            "AutoModelForCausalLM or AutoModelForSequenceClassification does (only encoders are read without a head)"
+        )
+    return family.headless()
 
 
 def _merged(module: Any) -> nn.Module:
@@ -229,7 +264,7 @@ def check(model: Model) -> None:
         if not torch.isfinite(clean).all():
             raise NotFiniteError(f"{model.name} returns NaN or infinity on a plain input: its weights are damaged")
         stream = (*batch.ids.shape, model.sites["hook_embed"].width)
-        for layer in range(len(entrances) - (model.family.reads == "first")):
+        for layer in range(len(model.blocks) + (not model.family.one_output)):
             if layer not in entered or entered[layer].shape != stream:
                 where = model.family.after if layer == len(model.blocks) else f"block {layer}"
                 seen = tuple(entered[layer].shape) if layer in entered else "nothing"

@@ -5,6 +5,7 @@ import hashlib
 import json
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +74,35 @@ class Model(Running):
         """A `TransformerBridge` over the same weights, to look inside with.
 
         Parameters are shared (a GPT-2 or GPT-NeoX bridge holds its own split q, k and v); this model's module tree
-        stays as it is. A model that is a TransformerLens model already is its own view.
+        stays as it is. A model that is a TransformerLens model already is its own view. Raises `ModelError` where
+        TransformerLens does not have the architecture.
         """
         if self.kind != "transformers":
             return self.module
-        if self.classes is not None:
-            raise ModelError("TransformerLens has no classification heads: view the language model that it is based on")
+        if self.unviewable is not None:
+            raise ModelError(f"{self.unviewable}, so that there is no view of {self.name}")
         from transformer_lens.model_bridge import TransformerBridge
 
         shared = copy.deepcopy(self.module, memo={id(p): p for p in self.module.parameters()})
-        shared.config.architectures = [type(self.module).__name__]
+        shared.config.architectures = [self._listed]
         return TransformerBridge.boot_transformers(
             self.name, hf_model=shared, tokenizer=copy.deepcopy(self.tokenizer), device=self.device, dtype=self.dtype
         )
+
+    @property
+    def unviewable(self) -> str | None:
+        """Why there is no view: TransformerLens does not list the architecture. None where it does."""
+        if self.kind != "transformers" or self._listed is not None:
+            return None
+        return f"TransformerLens {version('transformer-lens')} has no {type(self.module).__name__}"
+
+    @property
+    def _listed(self) -> str | None:
+        """The name by which TransformerLens has the architecture, if it has it."""
+        from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
+
+        names = (kind.__name__ for kind in type(self.module).__mro__)
+        return next((name for name in names if name in SUPPORTED_ARCHITECTURES), None)
 
     @property
     def binding(self) -> dict[str, str]:
@@ -100,10 +117,10 @@ class Model(Running):
     def _architecture(self) -> str:
         widest = self.sites[site_name("neuron", 0)]
         head = self.sites[site_name("head", 0)]
-        vocab, d_model = self.unembed_weights()[0].shape
+        outputs = "no head" if self.unembed is None else f"vocab {len(self.unembed_weights()[0])}"
         heads = head.width // head.unit_width
-        sizes = f"heads {heads}x{head.unit_width}, d_mlp {widest.width}, vocab {vocab}"
-        return f"{self._model_type}, layers {len(self.blocks)}, d_model {d_model}, {sizes}"
+        sizes = f"heads {heads}x{head.unit_width}, d_mlp {widest.width}, {outputs}"
+        return f"{self._model_type}, layers {len(self.blocks)}, d_model {self.d_model}, {sizes}"
 
     @property
     def _model_type(self) -> str:

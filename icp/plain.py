@@ -5,6 +5,7 @@ It shares nothing with the engines but the row: where a site's module is, and on
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,14 @@ from icp.interventions import Mask, Scale, Swap
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference
+from icp.tokenizing import encode
 from icp.units import Unit
 
 Edit = Callable[[Tensor], Tensor | None]
 """From a site's values [pos, width] to new ones, or None to look on."""
 
 Run = Callable[[list[int], str, Edit], Tensor]
-"""The logits [pos, vocab], or [1, class], of token ids under an edit of one site."""
+"""The logits [pos, vocab], or [1, class], of token ids under an edit of one site; without a head [pos, d_model]."""
 
 
 def plainly(model: Model) -> Run:
@@ -48,7 +50,8 @@ def plainly(model: Model) -> Run:
         hooks = site.module.register_forward_pre_hook, site.module.register_forward_hook
         handle = hooks[0](before) if site.side == "input" else hooks[1](after)
         try:
-            logits = model.module(torch.tensor([ids], device=model.device)).logits
+            output = model.module(torch.tensor([ids], device=model.device))
+            logits = output.last_hidden_state if model.unembed is None else output.logits
         finally:
             handle.remove()
         return logits.view(-1, logits.shape[-1])
@@ -81,7 +84,7 @@ def through_the_view(model: Model, view: Any) -> Run:
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """dP of the logit difference by naive loops over a probe whose pairs are aligned one to one."""
+    """dP by naive loops over a probe whose pairs are aligned one to one: of the logit difference, or of the cosine."""
 
     model: Model
     probe: Probe
@@ -91,9 +94,16 @@ class Loop:
         """dP of zero and mean masks, scales, and swaps with the counterpart."""
         tokens = self.probe.tokenize(self.model.tokenizer, LogitDifference())
         with torch.no_grad(), self.model.frozen():
-            return np.array([[self._each(unit, what, tokens) for what in interventions] for unit in units])
+            reads = self._reads(tokens)
+            clean = [read(self._plain(ids)) for ids, read in zip(tokens.inputs, reads)]
+            edited = [[self._each(unit, what, tokens, reads) for what in interventions] for unit in units]
+            return np.array(edited) - clean
 
-    def _each(self, unit: Unit, what: Any, tokens: Any) -> list[float]:
+    def _plain(self, ids: list[int]) -> Tensor:
+        return self.run(ids, "hook_embed", lambda value: None)
+
+    def _each(self, unit: Unit, what: Any, tokens: Any, reads: list[Callable[[Tensor], float]]) -> list[float]:
+        """P of every example under the intervention."""
         name, columns = unit.site, list(self.model.site(unit).columns(unit))
 
         def values(ids):
@@ -112,12 +122,22 @@ class Loop:
                 new[:, columns] = alpha * value[:, columns] if lent is None else lent
                 return new
 
-            runs = (self.run(ids, name, change) for change in (edit, lambda value: None))
-            there, clean = (self._difference(logits, tokens, example) for logits in runs)
-            found.append(there - clean)
+            found.append(reads[example](self.run(ids, name, edit)))
         return found
 
-    def _difference(self, logits: Tensor, tokens: Any, example: int) -> float:
+    def _reads(self, tokens: Any) -> list[Callable[[Tensor], float]]:
+        """From what a run gives to P, a function an example."""
+        if self.model.unembed is None:
+            sentences = (encode(self.model.tokenizer, example.answers[0], "") for example in self.probe.examples)
+            return [partial(_cosine, self._plain(ids).mean(0)) for ids in sentences]
+        return [partial(self._difference, tokens, example) for example in range(len(tokens.inputs))]
+
+    def _difference(self, tokens: Any, example: int, logits: Tensor) -> float:
         ((position, _, (yes, no)),) = LogitDifference().targets(tokens, example, self.model.answered_by)
         read = logits[0] if self.model.classes is not None else logits[position]
         return float(read[yes] - read[no])
+
+
+def _cosine(reference: Tensor, hidden: Tensor) -> float:
+    mean = hidden.mean(0)
+    return float(mean @ reference / (mean.norm() * reference.norm()))

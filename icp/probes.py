@@ -9,6 +9,9 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
 from icp.alignment import Alignment, align
 from icp.errors import ArtefactError, ProbeError
 from icp.files import writing_file
@@ -238,7 +241,11 @@ class Probe:
 
 @dataclass(frozen=True)
 class Tokens:
-    """A probe as tokens. `inputs` include the continuation that the property asks for, `text_lengths` do not."""
+    """A probe as tokens. `inputs` include the continuation that the property asks for, `text_lengths` do not.
+
+    Where a text is run several times, each time with another token masked (`icp.masking`), a row of these is one run:
+    `masked` are its masked position and the token that is there, and `example` the number of the text.
+    """
 
     probe: Probe
     property: Property
@@ -246,6 +253,15 @@ class Tokens:
     text_lengths: list[int]
     counterparts: list[list[int] | None]
     alignments: list[Alignment]
+    masked: tuple[tuple[int, int], ...] = ()
+    example: tuple[int, ...] = ()
+
+    def folded(self, values: Float[np.ndarray, "*axes row"]) -> Float[np.ndarray, "*axes example"]:
+        """The sum over the rows of each example, which lie side by side."""
+        if not self.example:
+            return values
+        starts = [row for row, number in enumerate(self.example) if row == 0 or number != self.example[row - 1]]
+        return np.add.reduceat(values, starts, axis=-1)
 
     def of(self, rows: Sequence[int]) -> "Tokens":
         """These rows alone, in this order."""
@@ -254,13 +270,16 @@ class Tokens:
             for column in (self.inputs, self.text_lengths, self.counterparts, self.alignments)
         )
         probe = Probe(tuple(self.probe.examples[row] for row in rows))
-        return Tokens(probe, self.property, inputs, lengths, counterparts, alignments)
+        masked, example = (tuple(column[row] for row in rows if column) for column in (self.masked, self.example))
+        return Tokens(probe, self.property, inputs, lengths, counterparts, alignments, masked, example)
 
     def require_alignment(self) -> None:
         """Raise `ProbeError` with each row that cannot be aligned, and why."""
-        bad = [(i, a.problem) for i, a in enumerate(self.alignments) if a.problem is not None]
+        numbers = self.example or range(len(self.alignments))
+        found = zip(numbers, self.probe.examples, self.alignments)
+        bad = [*{(i, e.text, a.problem): None for i, e, a in found if a.problem is not None}]
         if bad:
-            listed = "; ".join(f"row {i} ({self.probe.examples[i].text!r}): {why}" for i, why in bad[:3])
+            listed = "; ".join(f"row {i} ({text!r}): {why}" for i, text, why in bad[:3])
             more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
             raise ProbeError(
                 f"cannot swap with the counterpart: {listed}{more}; probe.alignable(model) leaves these out"

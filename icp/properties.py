@@ -5,7 +5,7 @@ Every P here is a weighted sum, over the logits it reads, of one small function 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +13,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from icp.errors import IcpError, ProbeError
-from icp.tokenizing import Classes, Masked, answer_position, continued, require_vocabulary
+from icp.tokenizing import (
+    Classes,
+    Masked,
+    Represented,
+    answer_position,
+    continued,
+    require_head,
+    require_vocabulary,
+)
 
 if TYPE_CHECKING:
     from icp.probes import Example, Tokens
@@ -24,12 +32,13 @@ class Bound:
     """A property bound to tokens, with `read` running over everything that is read of all examples.
 
     `positions[read]` counts tokens of the example from its first attended one; `targets[read]` are columns of the
-    logits, that is, indices into `tokens`, or token ids where `tokens` is None and the whole vocabulary is read.
+    logits, that is, indices into `tokens`, or token ids where `tokens` is None and the whole vocabulary is read. Of a
+    model without a head they are vectors, which its output is compared with.
     """
 
     example: Int[Tensor, " read"]
     positions: Int[Tensor, " read"]
-    targets: Int[Tensor, "read target"]
+    targets: Int[Tensor, "read target"] | Float[Tensor, "read d_model"]
     weights: Float[Tensor, " read"]
     tokens: Int[Tensor, " token"] | None
 
@@ -55,7 +64,11 @@ class Property(ABC):
         """What is read of one example: (position, weight, token ids) each."""
 
     @abstractmethod
-    def of(self, logits: Float[Tensor, "read token"], targets: Int[Tensor, "read target"]) -> Float[Tensor, " read"]:
+    def of(
+        self,
+        logits: Float[Tensor, "read token"],
+        targets: Int[Tensor, "read target"] | Float[Tensor, "read token"],
+    ) -> Float[Tensor, " read"]:
         """The contribution of each read, from its logits."""
 
     reads_whole_vocabulary = True
@@ -218,6 +231,28 @@ class NextTokenLoss(Property):
 
 
 @dataclass(frozen=True)
+class PseudoLogLikelihood(Property):
+    """The sum over a text's tokens of log p(token | all others), each masked alone, in nats (Salazar et al. 2020).
+
+    For masked language models. Tokens that begin and end a text are not scored. A text is run once a token, with
+    whatever is done to a unit done in every run; a counterpart has the partner of the masked token masked.
+    """
+
+    unit = "nats"
+
+    def targets(self, tokens, example, tokenizer):
+        if not tokens.masked:
+            raise ProbeError(
+                f"{self.label} masks each token of a text in turn: it is measured, and read in no other way"
+            )
+        position, token = tokens.masked[example]
+        return [(position, 1.0, [token])]
+
+    def of(self, logits, targets):
+        return _log_probability(logits, targets)
+
+
+@dataclass(frozen=True)
 class PairGap(Property):
     """P(x) - P(x') of another property, the intervention acting in both runs."""
 
@@ -237,14 +272,54 @@ class PairGap(Property):
     def targets(self, tokens, example, tokenizer):
         return self.of_property.targets(tokens, example, tokenizer)
 
+    def bind(self, tokens, tokenizer, device):
+        return self.of_property.bind(tokens, tokenizer, device)
+
     def of(self, logits, targets):
         return self.of_property.of(logits, targets)
 
 
+@dataclass(frozen=True)
+class Similarity(Property):
+    """The cosine of a text's representation and that of answer number `answer`, a reference sentence.
+
+    For a model without a head. A representation is the mean of what the last block gives over attended tokens, those
+    that begin and end a text among them (Reimers and Gurevych 2019, mean pooling). That of the reference is the one
+    that the module gives without any hook: no intervention reaches it.
+    """
+
+    answer: int = 0
+    unit = "cosine"
+
+    def targets(self, tokens, example, tokenizer):
+        row = tokens.probe.examples[example]
+        if not 0 <= self.answer < len(row.answers):
+            raise ProbeError(
+                f"{row.text!r} has no answer number {self.answer}: a similarity needs a sentence there to compare with"
+            )
+        return [(0, 1.0, [self.answer])]
+
+    def bind(self, tokens, tokenizer, device):
+        if not isinstance(tokenizer, Represented):
+            raise ProbeError(
+                "a similarity needs a model without a head, such as a BertModel, and this one has one: measure what "
+                "its logits say, or load the encoder alone"
+            )
+        bound = super().bind(tokens, tokenizer, device)
+        references = [example.answers[self.answer] for example in tokens.probe.examples]
+        return replace(bound, targets=tokenizer.represent(references))
+
+    def of(self, logits, targets):
+        return torch.nn.functional.cosine_similarity(logits, targets.to(logits.dtype))
+
+
 def property_of(name: str) -> Property:
     """The built-in property of this name as its class makes it by default; raises `IcpError` naming the others."""
-    known = {kind.__name__: kind for kind in (LogitDifference, Probability, ClassProbability, LogLikelihood, TaskLoss,
-                                              ErrorRate, NextTokenLoss, PairGap)}  # fmt: skip
+    kinds = (
+        LogitDifference, Probability, ClassProbability, LogLikelihood, TaskLoss, ErrorRate, NextTokenLoss,
+        PseudoLogLikelihood, Similarity, PairGap,
+    )  # fmt: skip
+    known = {kind.__name__: kind for kind in kinds}
     if name not in known:
         raise IcpError(f"unknown property {name!r}: use one of {', '.join(known)}")
     return known[name]()
@@ -291,6 +366,7 @@ def _answer_tokens(
 ) -> list[int]:
     """One token id an answer; raises `ProbeError` for answers that are missing, several tokens, or the same token."""
     row = tokens.probe.examples[example]
+    require_head(tokenizer, f"an answer to {row.text!r}")
     if exactly is not None and len(row.answers) != exactly:
         raise ProbeError(
             f"{row.text!r} has {len(row.answers)} answers, a logit difference needs {exactly}: "

@@ -99,7 +99,8 @@ def _add_bias(module: nn.Module) -> None:
 def _cut_embedding(model: Model, choices: list[Choice]) -> None:
     root = model.module
     name = "embed" if model.kind != "transformers" else model.family.embed
-    embedding, unembedding = unwrap(root.get_submodule(name)), unwrap(model.unembed)
+    embedding = unwrap(root.get_submodule(name))
+    unembedding = None if model.unembed is None else unwrap(model.unembed)
     weight = embedding.W_E if hasattr(embedding, "W_E") else embedding.weight
     if getattr(unembedding, "weight", None) is weight:
         unembedding.weight = nn.Parameter(weight.detach().clone())

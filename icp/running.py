@@ -1,6 +1,6 @@
 """How a batch runs through a model: read at its output, entered at a block, stopped at a site."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
@@ -25,6 +25,8 @@ from icp.hooks import (
     stopping_at,
 )
 from icp.sites import Site
+from icp.tokenizing import encode
+from icp.units import site_name
 
 
 class Running(Anatomy):
@@ -56,6 +58,11 @@ class Running(Anatomy):
         if self.family.reads == "first":
             with showing(self.blocks[-1], Reads.first_of(batch.mask) if reads is None else reads):
                 return self.module(**self.arguments(batch)).logits[:, None]
+        if self.family.reads == "mean":
+            hidden = self.module(**self.arguments(batch)).last_hidden_state
+            hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+            counted = batch.mask[:, :, None].to(hidden.dtype)
+            return (hidden * counted).sum(1, keepdim=True) / counted.sum(1, keepdim=True)
         if self.classes is not None:  # its own forward pass keeps the last token's logits only
             hidden = self.module.base_model(**self.arguments(batch)).last_hidden_state
             return self.unembed(hidden)
@@ -63,8 +70,17 @@ class Running(Anatomy):
         return module(**self.arguments(batch)).logits
 
     def logits(self, batch: Batch) -> Float[Tensor, "row pos vocab"]:
-        """All logits, under whatever hooks are installed; [row, 1, class] of a head that takes the first token."""
+        """All logits, under whatever hooks are installed; [row, 1, class] of a head that takes the first token.
+
+        Of a model without a head, representations [row, 1, d_model].
+        """
         return self._forward(batch)
+
+    def represent(self, texts: Sequence[str]) -> Float[Tensor, "text d_model"]:
+        """Of a model without a head, what it gives for each text by itself, with no hook on any module."""
+        with set_aside(self.module), self.frozen(), torch.no_grad():
+            each = {text: self.logits(self.pad([encode(self.tokenizer, text, "")]))[0, 0] for text in {*texts}}
+        return torch.stack([each[text] for text in texts])
 
     def read(
         self,
@@ -81,15 +97,16 @@ class Running(Anatomy):
         run. Where nothing looks into the last block, it computes only the positions that are read.
         """
         seen = self._hooked_logits or not self.unseen(-1) or any(m._forward_hooks for m in self._around)
-        narrow = 2 * len(reads.rows) < batch.ids.numel() and not seen
+        narrow = 2 * len(reads.rows) < batch.ids.numel() and not seen and self.family.reads != "mean"
         with ExitStack() as stack:
             stack.enter_context(started_at(self.entrances, start, hidden, self._tuple_output))
             if attention is not None:
                 stack.enter_context(standing_in(self.attention(start), attention))
             if narrow:
                 stack.enter_context(narrowed(self._positionwise, reads))
-            if self.family.reads == "first":
+            if self.family.one_output:
                 logits = self._forward(batch, reads)[:, 0]
+                logits = logits[reads.rows] if self.family.reads == "mean" else logits
                 logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
                 return logits if reads.tokens is None else logits[:, reads.tokens]
             if self._hooked_logits:
@@ -111,7 +128,11 @@ class Running(Anatomy):
         The blocks from there on are not run. `sites` before it are captured into `store`, as `keep` leaves them.
         """
         seen: list[Tensor] = []
-        with captured(sites, store, keep=keep), stopping_at(self.entrances[layer], seen):
+        if layer < len(self.entrances):
+            stopping = stopping_at(self.entrances[layer], seen)
+        else:  # nothing takes in what the last block gives
+            stopping = stopping_after(self.sites[site_name("resid", layer - 1)], seen)
+        with captured(sites, store, keep=keep), stopping:
             self._forward(batch)
         return seen[0]
 
@@ -150,8 +171,8 @@ class Running(Anatomy):
         None where that block must run: because the site is not additive, or because the user hooked what follows it.
         """
         entrance = site.additive_entrance
-        if entrance == len(self.blocks) and self.family.reads == "first":
-            return None  # what follows the last block is given single positions
+        if entrance == len(self.blocks) and self.family.one_output:
+            return None  # nothing follows the last block, or it is given single positions
         return None if entrance is None or self.user_hooked(site.layer, inside=not site.on_residual) else entrance
 
     def user_hooked(self, layer: int, *, inside: bool = True) -> bool:
@@ -160,7 +181,7 @@ class Running(Anatomy):
         That is a hook at the next entrance or, `inside` the block, one after a projection; between a projection and the
         residual stream lie only modules without parameters.
         """
-        if self.entrances[layer + 1]._forward_pre_hooks:
+        if any(following._forward_pre_hooks for following in self.entrances[layer + 1 : layer + 2]):
             return True
         return inside and any(
             part._forward_hooks or (part._forward_pre_hooks and next(part.parameters(), None) is None)
@@ -169,15 +190,15 @@ class Running(Anatomy):
 
     def unseen(self, layer: int) -> bool:
         """Whether a block is a `transformers` module that no hook looks into, so that parts of it may be left out."""
-        following = self.entrances[1:][layer]
-        parts = (*self.blocks[layer].modules(), following)
+        layer %= len(self.blocks)
+        parts = (*self.blocks[layer].modules(), *self.entrances[layer + 1 : layer + 2])
         return self.kind == "transformers" and not any(m._forward_hooks or m._forward_pre_hooks for m in parts)
 
     @property
     def _hooked_logits(self) -> bool:
         """Whether a hook of the user's sees the logits, so that it must be given all of them."""
         roots = (self.module, getattr(self.module, "original_model", self.module))
-        parts = self.unembed.modules()
+        parts = [] if self.unembed is None else list(self.unembed.modules())
         return any(m._forward_hooks for m in roots) or any(m._forward_hooks or m._forward_pre_hooks for m in parts)
 
     @cached_property

@@ -13,6 +13,7 @@ from icp.model import Model
 from icp.probes import Example, Probe, Tokens
 from icp.properties import LogLikelihood
 from icp.sweep.plan import values_of_tokens
+from icp.tokenizing import require_vocabulary
 
 PART = 128
 """Sentences that are padded to one length; they are taken in order of length."""
@@ -50,7 +51,11 @@ def sentence_log_likelihoods(
 
 
 def require_causal(model: Model) -> None:
-    """Raise `ModelError` for a model whose logits at a position depend on later tokens, as a masked one's do."""
+    """Raise `ModelError` for a model whose logits at a position depend on later tokens, as a masked one's do.
+
+    Raises `ProbeError` for one that has no logits of tokens.
+    """
+    require_vocabulary(model.answered_by, "the likelihood of a sentence")
     with model.frozen(), torch.no_grad():
         first = model.logits(model.pad([[0, 1], [0, 2]]))[:, 0].double()
     if (first[0] - first[1]).abs().max() > 1e-3 * first.abs().max():

@@ -1,7 +1,11 @@
 """Text to tokens, with a continuation whose tokens can be told apart."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
 
 from icp.errors import ProbeError
 
@@ -32,11 +36,16 @@ class Masked:
 
     tokenizer: Any
 
+    @property
+    def mask(self) -> int:
+        """The mask token; raises `ProbeError` where the tokenizer has none."""
+        if self.tokenizer.mask_token_id is None:
+            raise ProbeError("the tokenizer has no mask token, at which a masked language model is read: give it one")
+        return self.tokenizer.mask_token_id
+
     def position(self, ids: list[int]) -> int:
         """Where the mask token is; raises `ProbeError` where there is none, or several."""
-        mask = self.tokenizer.mask_token_id
-        if mask is None:
-            raise ProbeError("the tokenizer has no mask token, at which a masked language model is read: give it one")
+        mask = self.mask
         if ids.count(mask) != 1:
             raise ProbeError(
                 f"{self.tokenizer.decode(ids)!r} has {ids.count(mask)} mask tokens: write one "
@@ -45,14 +54,32 @@ class Masked:
         return ids.index(mask)
 
 
+@dataclass(frozen=True)
+class Represented:
+    """A model without a head in the place of a tokenizer: its answers are texts, by their representations."""
+
+    represent: Callable[[Sequence[str]], Float[Tensor, "text d_model"]]
+
+
+def require_head(answered_by: Any, what: str) -> None:
+    """Raise `ProbeError` where `what` needs logits, and the model has no head that gives them."""
+    if isinstance(answered_by, Represented):
+        raise ProbeError(
+            f"{what} needs logits, and this model has no head that gives them: measure property=icp.Similarity(), or "
+            "load a model with a head"
+        )
+
+
 def require_vocabulary(tokenizer: Any, what: str) -> None:
     """Raise `ProbeError` where `what` needs the logits of next tokens, and there are others."""
+    require_head(tokenizer, what)
     if isinstance(tokenizer, Classes):
         raise ProbeError(f"{what} needs logits of tokens, and this model gives those of its classes")
     if isinstance(tokenizer, Masked):
         raise ProbeError(
             f"{what} needs a model of the next token, and this one fills in its mask token: put that where one answer "
-            "of one token goes, and read it by LogitDifference, Probability, ClassProbability or TaskLoss"
+            "of one token goes, and read it by LogitDifference, Probability, ClassProbability or TaskLoss, or score "
+            "whole texts by PseudoLogLikelihood"
         )
 
 

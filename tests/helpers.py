@@ -13,6 +13,7 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
+    BertModel,
     DistilBertConfig,
     DistilBertForMaskedLM,
     DistilBertForSequenceClassification,
@@ -210,6 +211,9 @@ def _encoder(name, config, masked, classifier, options=ENCODED):
     return case(masked, name, {}), case(classifier, f"{name}_classes", CLASSES)
 
 
+HEADLESS = Case("bert_headless", lambda: BertModel(BertConfig(**ENCODED)), tokenizer=make_masked_tokenizer)
+"""A sentence encoder: its output is a representation, and not an answer."""
+
 ENCODERS = (
     *_encoder("bert", BertConfig, BertForMaskedLM, BertForSequenceClassification),
     *_encoder("roberta", RobertaConfig, RobertaForMaskedLM, RobertaForSequenceClassification),
@@ -227,6 +231,7 @@ VERIFIED = (
     Case("opt", _opt),
     Case("phi", lambda: PhiForCausalLM(PhiConfig(**SIZES, **USUAL))),
     *ENCODERS,
+    HEADLESS,
 )
 """Every architecture; what goes through the other test files, the rows above, has every kind of block."""
 

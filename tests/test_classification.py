@@ -154,7 +154,7 @@ def changed(**change):
         (lambda model: icp.finetune(model, icp.Probe((*rows().examples, dataclasses.replace(
             rows().examples[0], text="The nurse <pad>", counterpart=None)))),
          icp.ProbeError, "row 4 .* ends with the padding token"),
-        (lambda model: model.view(), icp.ModelError, "TransformerLens has no classification heads"),
+        (lambda model: model.view(), icp.ModelError, "has no LlamaForSequenceClassification, so"),
         (lambda model: icp.load(module("llama", pad_token_id=None), make_tokenizer()), icp.ModelError,
          "the config's pad_token_id is None and the tokenizer's 0"),
         (lambda model: icp.load(module("gpt2", num_labels=1, id2label={0: "score"}), make_tokenizer()), icp.ModelError,

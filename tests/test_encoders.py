@@ -24,10 +24,10 @@ def masked_rows(answers=(" she", " he")):
     return icp.Probe(tuple(icp.Example(x, other, answers, label=i) for i, (x, other) in enumerate(TEXTS)))
 
 
-def class_rows():
-    names = ("bad", "good", "neither")
+def class_rows(answers=("bad", "good", "neither")):
     texts = [(x.replace(" <mask>", ""), other.replace(" <mask>", "")) for x, other in TEXTS]
-    return icp.Probe(tuple(icp.Example(x, other, names, label=i) for i, (x, other) in enumerate(texts)))
+    labels = range(len(texts)) if len(answers) > 1 else [None] * len(texts)
+    return icp.Probe(tuple(icp.Example(x, other, answers, label) for (x, other), label in zip(texts, labels)))
 
 
 def tokens_of(model):
@@ -89,7 +89,9 @@ def test_it_is_trained_cut_and_saved(name, tmp_path):
     plain = replace(tuned, module=kind.from_pretrained(tmp_path / "tuned").eval())
     again = icp.load(str(tmp_path / "tuned"))
     assert again.binding == tuned.binding and again.selection == tuned.selection
-    for example in rows.examples:
+    saved, kept = plain.module.state_dict(), tuned.module.state_dict()
+    assert saved.keys() == kept.keys() and all(torch.equal(saved[key], kept[key]) for key in kept)
+    for example in rows.examples:  # to rounding: the same numbers, at other addresses in memory
         torch.testing.assert_close(own(plain, example.text), own(tuned, example.text), atol=1e-5, rtol=1e-5)
     assert icp.evaluate(again, rows, ["accuracy"]).values[again.name]["accuracy"].mean() == 1
 
@@ -116,8 +118,6 @@ def without_mask():
          "the answer ' she ran' is 2 tokens"),
         (lambda m, one: icp.measure(m, masked_rows(), one, icp.Mask(), method=icp.Linear(grad_drop=True)), icp.IcpError,
          "norms what its skip connections carry"),
-        (lambda m, one: icp.load(m.module.bert, make_masked_tokenizer()), icp.ModelError,
-         "does not fit the row 'bert'"),
     ),
 )  # fmt: skip
 def test_what_an_encoder_cannot_do_is_refused(act, error, says):

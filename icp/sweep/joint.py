@@ -16,6 +16,7 @@ from icp.effects import JOINT
 from icp.errors import ArtefactError, UnitError
 from icp.hooks import SiteEdits, edited
 from icp.interventions import CounterpartDonor, Intervention, MeanDonor
+from icp.masking import rows_of
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference, Property, require_label, require_single
@@ -95,7 +96,7 @@ def measure_sets(
     for members in sets:
         require_disjoint(model, members)
     everyone = sorted({unit for members in sets for unit in members})
-    tokens = probe.tokenize(model.tokenizer, property)
+    tokens = rows_of(model, probe, property)
     donors = donors_of([intervention])
     if any(isinstance(donor, CounterpartDonor) for donor in donors):
         tokens.require_alignment()
@@ -114,7 +115,8 @@ def measure_sets(
         names = [AND.join(map(str, members)) for members in sets]
         header = header_of(model, probe, names, [intervention], layout, JOINT, positions, reference, "right")
         kept = as_numpy(clean)
-        results = Results.of(header, plan, kept, np.full_like(kept, np.nan), False, store, Shard())
+        total = np.full_like(tokens.folded(kept), np.nan)
+        results = Results.of(header, plan, kept, total, False, store, Shard(), tokens.folded)
         there = len(sets) - sum(map(len, results.todo))
         shown = dict(unit="set", desc="joint sets", disable=not progress, leave=False)
         with tqdm(total=len(sets), initial=there, **shown) as bar:

@@ -27,6 +27,11 @@ def require_lenders(model: Model, tokens: Tokens, reference: Probe, donors: list
                             f"cannot swap a unit of width {len(model.site(unit).columns(unit))} with {lender}, which "
                             f"has width {width}"
                         )
+            case ExampleDonor() if tokens.example:
+                raise ProbeError(
+                    "a text whose tokens are masked in turn is several inputs, which no other example lends its values "
+                    "to: swap with the counterpart or another unit, or use another property"
+                )
             case ExampleDonor():
                 drawn(tokens, donor)
             case MeanDonor(per_position=True):

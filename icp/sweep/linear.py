@@ -124,7 +124,8 @@ class Linear:
             if what.as_affine() is None:
                 raise IcpError(f"{what.label} is not affine, so it has no first-order estimate: use method='exact'")
         property, targets = layout.tokens.property, layout.bound.targets[:1]
-        width = max(model.vocabulary_read(property), int(layout.bound.targets.max()) + 1)
+        columns = 0 if targets.is_floating_point() else int(layout.bound.targets.max()) + 1
+        width = max(model.vocabulary_read(property), columns)
         with torch.enable_grad():
             logits = torch.zeros(1, width, dtype=model.dtype, device=model.device, requires_grad=True)
             require_gradient(property.of(logits, targets), property)

@@ -13,6 +13,7 @@ from torch import Tensor
 from icp.batch import Batch
 from icp.errors import IcpError, NotFiniteError, ProbeError
 from icp.hooks import Reads
+from icp.masking import rows_of
 from icp.model import Model
 from icp.probes import Probe, Tokens
 from icp.properties import Bound, Property, require_single
@@ -248,7 +249,8 @@ class Layout:
 def clean_values(model: Model, probe: Probe, property: Property) -> Float[np.ndarray, " example"]:
     """P of every example, under whatever hooks are installed."""
     require_single(property)
-    return values_of_tokens(model, probe.tokenize(model.tokenizer, property))
+    tokens = rows_of(model, probe, property)
+    return tokens.folded(values_of_tokens(model, tokens))
 
 
 def values_of_tokens(model: Model, tokens: Tokens, batch_size: int | None = None) -> Float[np.ndarray, " example"]:

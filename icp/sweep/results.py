@@ -1,6 +1,7 @@
 """What a sweep has measured so far: in a store where there is one, else in memory."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ class Shard:
 class Results:
     """dP of the chunks of a shard that are measured, with P(x) and the total effect.
 
-    With `gap` the examples come in two halves, x and x', and what is kept is the first less the second.
+    `folded` makes a value an example of those of the rows that were run. With `gap` the examples come in two halves, x
+    and x', and what is kept is the first less the second.
     """
 
     header: dict
@@ -57,6 +59,7 @@ class Results:
     plans: list[str]
     earlier: dict[range, list[int]]
     """The batch sizes by which the first examples of unfinished chunks were measured."""
+    folded: Callable[[np.ndarray], np.ndarray]
 
     @classmethod
     def of(
@@ -68,7 +71,9 @@ class Results:
         gap: bool,
         path: "str | Path | None",
         shard: Shard,
+        folded: Callable[[np.ndarray], np.ndarray],
     ) -> "Results":
+        clean = folded(clean)
         largest = float(np.abs(clean).max())
         if gap:
             clean = _less(clean)
@@ -81,7 +86,8 @@ class Results:
         count = len(header["units"])
         chunks = shard.of([range(start, min(start + chunk, count)) for start in range(0, count, chunk)])
         shape = (count, len(header["interventions"]), len(header["examples"]))
-        return cls(header, clean, total, gap, chunks, store, np.empty(0 if store else shape, clean.dtype), [], {})
+        dP = np.empty(0 if store else shape, clean.dtype)
+        return cls(header, clean, total, gap, chunks, store, dP, [], {}, folded)
 
     @property
     def todo(self) -> list[range]:
@@ -109,6 +115,7 @@ class Results:
 
     def write(self, chunk: range, values: np.ndarray, plan: Plan) -> None:
         """Keep a chunk's effects, of which `plan` measured the last examples."""
+        values = self.folded(values)
         values = _less(values) if self.gap else values
         sizes = self._sizes(chunk, plan)
         self.earlier.pop(chunk, None)

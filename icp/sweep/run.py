@@ -8,6 +8,7 @@ from tqdm.auto import tqdm
 
 from icp.effects import Effects
 from icp.interventions import CounterpartDonor, Intervention, MeanDonor
+from icp.masking import rows_of
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import PairGap, Property
@@ -21,7 +22,6 @@ from icp.sweep.memory import within_memory
 from icp.sweep.plan import Layout, Plan, Positions, as_numpy
 from icp.sweep.results import Results, Shard, header_of
 from icp.sweep.store import Store
-from icp.sweep.topk import tokenized
 from icp.units import Unit
 
 SITES_A_GROUP = 8
@@ -47,7 +47,7 @@ def run(
 ) -> Effects:
     """Effects of units by one method; what is asked for is in order, as `measure` has checked."""
     gap = isinstance(property, PairGap)
-    tokens = tokenized(model, probe, property)
+    tokens = rows_of(model, probe, property)
     donors = donors_of(interventions)
     if any(isinstance(donor, CounterpartDonor) for donor in donors):
         tokens.require_alignment()
@@ -77,7 +77,7 @@ def run(
                     clean, recorded = clean_run(model, layout, order, interventions, plan)
                 else:
                     clean, recorded = layout.clean(model, plan), None
-                return means, clean, others if gap else others - as_numpy(clean), recorded
+                return means, clean, others if gap else others - tokens.folded(as_numpy(clean)), recorded
 
             def ready(noted: Plan | None):
                 plan = Plan.of(
@@ -95,7 +95,7 @@ def run(
         label = method.label if isinstance(method, Linear) else method
         names = [str(unit) for unit in order]
         header = header_of(model, probe, names, interventions, layout, label, positions, reference, padding_side)
-        results = Results.of(header, plan, as_numpy(clean), total, gap, store, shard)
+        results = Results.of(header, plan, as_numpy(clean), total, gap, store, shard, tokens.folded)
         mine = sum(map(len, results.chunks))
         there = mine - sum(map(len, results.todo))
         shown = dict(unit="unit", desc=f"measure ({label})", disable=not progress, leave=False)
@@ -190,6 +190,7 @@ def _counterparts(model: Model, probe: Probe, property: Property, plan: Plan) ->
     paired = [i for i, e in enumerate(probe.examples) if e.counterpart is not None]
     if paired:
         swapped = Probe(tuple(probe.examples[i] for i in paired)).swapped()
-        layout = Layout.of(model, swapped.tokenize(model.tokenizer, property), plan.padding_side)
-        others[paired] = as_numpy(layout.clean(model, plan))
+        tokens = rows_of(model, swapped, property)
+        clean = Layout.of(model, tokens, plan.padding_side).clean(model, plan)
+        others[paired] = tokens.folded(as_numpy(clean))
     return others

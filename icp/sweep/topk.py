@@ -16,8 +16,9 @@ from icp.effects import Effects
 from icp.errors import ArtefactError, IcpError
 from icp.files import read_json, write_json
 from icp.interventions import Intervention, MeanDonor, UnitDonor
+from icp.masking import rows_of
 from icp.model import Model
-from icp.probes import Probe, Tokens
+from icp.probes import Probe
 from icp.properties import LogitDifference, PairGap, Property
 from icp.sweep.donors import ReadsNothing, donors_of
 from icp.sweep.late import LateLayout
@@ -178,7 +179,7 @@ def pool_of(
         entrance = model.additive_entrance(model.sites[name])
         start[name] = model.sites[name].start if entrance is None else entrance
     property = LogitDifference() if property is None else property
-    tokens, gap = tokenized(model, probe, property), isinstance(property, PairGap)
+    tokens, gap = rows_of(model, probe, property), isinstance(property, PairGap)
     late = None if intervention.as_affine() is None else LateLayout.of_positions(model, tokens, positions)
     longest = max(map(len, tokens.inputs))
     share = 1.0 if late is None else late.width / longest
@@ -194,12 +195,6 @@ def pool_of(
         elif not isinstance(donor, UnitDonor):
             calling += 1.0
     return Pool(costs, groups, calling, (Linear() if method is None else method).passes(model, units))
-
-
-def tokenized(model: Model, probe: Probe, property: Property) -> Tokens:
-    """What is run of a probe: for a pair gap its two halves, x and x'."""
-    both = Probe(probe.examples + probe.swapped().examples) if isinstance(property, PairGap) else probe
-    return both.tokenize(model.tokenizer, property)
 
 
 def _joined(parts: list[Effects], names: list[str]) -> Effects:
