@@ -81,6 +81,7 @@ class Family:
     is; `"around"`, it is normed and then added (Gemma 2); `"after"`, it is added and the sum is normed (BERT). Only
     in the first case is an edit an additive change of the stream. `attention` is the module whose first output is
     that of the output projection, if any; `positionwise` are modules of one input that act on each position alone.
+    `pixels` says that the inputs are images, of which all have the same number of patches: there is no padding.
     `embed_scale` is what the embedding's weights are multiplied by on their way out.
 
     `parallel` is true where attention and MLP both read the block's input (GPT-NeoX), so that a head's edit, like a
@@ -116,6 +117,12 @@ class Family:
     reads: str = "next"
     classifier: Classifier = Classifier()
     first_position: Callable[[object], int] = lambda config: 0
+    pixels: bool = False
+
+    @property
+    def cut_to_first(self) -> bool:
+        """Whether the last block gives on only the first token, which padding on the left would move."""
+        return self.reads == "first" and not self.pixels
 
     @property
     def causal(self) -> bool:
@@ -214,6 +221,10 @@ FAMILIES = (
         "vocab_transform", "vocab_projector", "ffn.lin2", "attention.out_lin",
         Point("attention.q_lin", "output"), Point("attention.k_lin", "output"), reads="mask", norm="after",
         classifier=Classifier("classifier", "pre_classifier", "first"),
+    ),
+    _row(
+        "vit", ("vit",), "vit.embeddings", "vit.layers", "vit.layernorm", "classifier", "mlp.fc2", "attention.o_proj",
+        Point("attention.q_proj", "output"), Point("attention.k_proj", "output"), reads="first", pixels=True,
     ),
 )  # fmt: skip
 

@@ -11,7 +11,7 @@ import icp
 
 ROOT = Path(icp.__file__).parent
 ORDER = """
-    errors units families files tokenizing quiet numerals statistics control_variate certificate alignment batch
+    errors units families files images tokenizing quiet numerals statistics control_variate certificate alignment batch
     weights interventions sites live hooks properties probes pairs data.schema data.reader data.labelled
     data.sentiment data.sst2 data.imdb data.bias_bios data.civil_comments data.fever data.questions data.triviaqa
     data.nq_open data.squad data.crows_pairs data.stereoset data.text_pairs data.cad_imdb data.imdb_contrast
