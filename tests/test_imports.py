@@ -16,7 +16,8 @@ ORDER = """
     data.sentiment data.sst2 data.imdb data.bias_bios data.civil_comments data.fever data.questions data.triviaqa
     data.nq_open data.squad data.crows_pairs data.stereoset data.text_pairs data.cad_imdb data.imdb_contrast
     data.wiki_toxicity_fuzzed data.winobias data.winogender data.counterfact data.problems data.cladder
-    data.syllogisms data.ontologies data.prontoqa data.corr2cause data divergence anatomy running model embedded loading
+    data.syllogisms data.ontologies data.prontoqa data.corr2cause data.shapes data.waterbirds
+    data divergence anatomy running model embedded loading
     effects sweep sweep.memory sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store sweep.provenance
     sweep.results sweep.precision sweep.misses sweep.pool sweep.search sweep.late sweep.crew sweep.ray
     sweep.arguments sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint
@@ -69,6 +70,7 @@ OWNERS = {
     "xarray": {"effects"},
     "datasets": {"data.reader", "counterfactual.made"},
     "rapidfuzz": {"counterfactual.difference"},
+    "PIL": {"data.waterbirds"},
 }
 """Which modules may import a library, at any level."""
 
@@ -88,6 +90,7 @@ LATE_LIBRARIES = (
     "datasets",
     "networkx",
     "rapidfuzz",
+    "PIL",
 )
 """Imported inside functions only."""
 
