@@ -20,7 +20,8 @@ def coloured_shapes(count: int, agreement: float, seed: int = 0, *, size: int = 
 
     In a share `agreement` of each class, rounded to images, the background is the one that goes with the class. The
     counterpart is the same drawing on the other background: the same shape, place, colour, and pixel noise (normal, of
-    standard deviation `noise`). A shape's colour is drawn, and says nothing of its class. `group` is the background,
+    standard deviation `noise`). A shape is green, of a
+    shade that is drawn and says nothing of its class. `group` is the background,
     and `template` the drawing, which no other seed or row shares. The same arguments give the same images.
 
     Raises `DataError` for sizes that a shape does not fit into, and for shares that are none.
@@ -41,7 +42,7 @@ def coloured_shapes(count: int, agreement: float, seed: int = 0, *, size: int = 
 def _example(seed: int, row: int, label: int, agrees: bool, size: int, noise: float) -> Example:
     rng = torch.Generator().manual_seed(int(random.Random(f"drawing {seed} {row}").getrandbits(48)))
     inside = _mask(label, size, rng)
-    colour = torch.rand(3, generator=rng) * 2 - 1
+    colour = torch.tensor([0.0, 0.5, 0.0]) + torch.rand(3, generator=rng) * torch.tensor([0.4, 0.5, 0.4])
     grain = noise * torch.randn(3, size, size, generator=rng)
     mine = label if agrees else 1 - label
     names = list(BACKGROUNDS)
@@ -58,9 +59,10 @@ def _plain(background: str) -> Float[Tensor, "channel 1 1"]:
 
 
 def _mask(label: int, size: int, rng: torch.Generator) -> Bool[Tensor, "height width"]:
-    """Where the shape is: of a radius from a quarter to a third of the image, wholly inside it."""
-    radius = size * (1 / 4 + float(torch.rand((), generator=rng)) / 12)
-    middle = radius + (size - 1 - 2 * radius) * torch.rand(2, generator=rng)
+    """Where the shape is: its radius is 3 to 4 tenths of the image, its middle up to a twentieth off the image's."""
+    radius, *off = (torch.rand(3, generator=rng) * size / 10).tolist()
+    radius += 0.3 * size
+    middle = [(size - 1) / 2 - size / 20 + each for each in off]
     down, across = (torch.arange(size)[:, None] - middle[0]).abs(), (torch.arange(size)[None] - middle[1]).abs()
     if CLASSES[label] == "disc":
         return down**2 + across**2 <= (0.8 * radius) ** 2  # about the area of the cross
