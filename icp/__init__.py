@@ -31,6 +31,7 @@ from icp.evaluation import Evaluation
 from icp.faithfulness import OrderFaithfulness, order_faithfulness
 from icp.finetune import finetune
 from icp.frontier import Frontier
+from icp.images import Image
 from icp.interventions import Affine, Erase, Intervention, Mask, Scale, Swap
 from icp.invariance import Invariance
 from icp.loading import load
@@ -97,6 +98,7 @@ __all__ = [
     "FlippingPairs",
     "Frontier",
     "IcpError",
+    "Image",
     "Intervention",
     "Invariance",
     "Linear",

@@ -79,7 +79,8 @@ def default_lora(model: Model, **options: Any) -> "LoraConfig":
     transposed = not isinstance(projection, nn.Linear)
     given = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear", "task_type": None}
     if model.classes is not None:
-        given |= {"task_type": "SEQ_CLS", "modules_to_save": [model.family.unembed.split(".")[0]]}
+        given |= {"modules_to_save": [model.family.unembed.split(".")[0]]}
+        given |= {} if model.family.pixels else {"task_type": "SEQ_CLS"}  # peft has none for images
     elif model.family.causal:
         given |= {"task_type": "CAUSAL_LM"}
     if not model.family.causal:  # whose heads have linear layers of their own

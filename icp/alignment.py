@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from icp.images import PatchTokens
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -12,7 +14,7 @@ class Alignment:
 
     Equal runs pair up one to one, and a replaced run of equal length too. Where the lengths of a replaced run differ,
     its last tokens pair up (that is where a word's meaning has been assembled) and surplus leading tokens of x all take
-    the first token of the run in x'.
+    the first token of the run in x'. The patches of images pair up in their places.
     """
 
     positions: tuple[int, ...] = ()
@@ -24,6 +26,8 @@ def align(x: list[int], counterpart: list[int]) -> Alignment:
     """Align token lists. `changed` are the positions of x that lie in a replaced run."""
     if x == counterpart:
         return Alignment(problem="the counterpart has the same tokens as the input, so there is no cue to swap")
+    if isinstance(x, PatchTokens):
+        return Alignment(tuple(range(len(x))), differing(x, counterpart))
     positions = [-1] * len(x)
     changed: list[int] = []
     for tag, i, i_end, j, j_end in _runs(x, counterpart):
@@ -41,6 +45,8 @@ def align(x: list[int], counterpart: list[int]) -> Alignment:
 
 def differing(x: list[int], counterpart: list[int]) -> tuple[int, ...]:
     """The positions of x that its counterpart does not have, whether or not the two can be aligned."""
+    if isinstance(x, PatchTokens):
+        return tuple(position for position, (mine, other) in enumerate(zip(x, counterpart)) if mine != other)
     return tuple(i for tag, start, end, _, _ in _runs(x, counterpart) if tag != "equal" for i in range(start, end))
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -40,3 +40,23 @@ class Batch:
 
     def __getitem__(self, rows: Int[Tensor, " row"]) -> "Batch":
         return Batch(self.ids[rows], self.mask[rows], first=self.first)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageBatch(Batch):
+    """Images, all of one shape and so without padding; `ids` number the patches, and no model reads them."""
+
+    pixels: Float[Tensor, "row channel height width"]
+
+    @classmethod
+    def of(cls, images: list[list[int]], device: torch.device, dtype: torch.dtype) -> "ImageBatch":
+        """Images as their `PatchTokens`."""
+        ids = torch.tensor(images, device=device)
+        pixels = torch.stack([image.pixels for image in images]).to(device, dtype)
+        return cls(ids, torch.ones_like(ids, dtype=torch.bool), pixels)
+
+    def arguments(self) -> dict[str, Any]:
+        return {"pixel_values": self.pixels}
+
+    def __getitem__(self, rows: Int[Tensor, " row"]) -> "ImageBatch":
+        return ImageBatch(self.ids[rows], self.mask[rows], self.pixels[rows])

@@ -137,7 +137,7 @@ def _suffix(case: Case) -> tuple[bool, str]:
     reads = Reads(rows, positions)
     with torch.no_grad(), model.frozen():
         whole = model.read(batch, reads)
-        starts = range(1, len(model.blocks) + (not model.family.one_output))
+        starts = range(1, len(model.blocks) + model.family.whole_after)
         for start in starts:
             hidden = model.entering(batch, start, {}, [])
             if not torch.equal(model.read(batch, reads, start=start, hidden=hidden), whole):
@@ -188,7 +188,8 @@ def _cut(case: Case) -> tuple[bool, str]:
         s.bias is not None or (model.family.mlp_bias if s.unit_width == 1 else model.family.attn_bias) for s in sites
     ]
     mean = [unit for unit, folds in zip(units, bias) if folds]
-    zero = [Choice(unit) for unit in [*units, *case.units("embed")] if unit not in mean]
+    embedded = [] if model.family.pixels else case.units("embed")
+    zero = [Choice(unit) for unit in [*units, *embedded] if unit not in mean]
     means = choices_of(model, mean, Mask("mean"), case.pairs) if mean else ()
     selection = Selection((*means, *zero), model.binding)
     with torch.no_grad(), model.frozen(), TemporaryDirectory() as folder:

@@ -2,7 +2,10 @@
 
 import random
 
+import torch
+
 from icp.errors import ModelError
+from icp.images import Image
 from icp.model import Model
 from icp.probes import Example, Probe
 
@@ -12,10 +15,13 @@ LENGTHS = (4, 6, 6)
 def drawn_pairs(model: Model, seed: int = 0) -> Probe:
     """Three pairs of two lengths that differ in one word, with the same answers: the classes, or two words.
 
-    For a model without a head the one answer is a sentence of four words, to compare with.
+    For a model without a head the one answer is a sentence of four words, to compare with. Of a model of images they
+    are images, which all have the same length.
 
     Raises `ModelError` where the vocabulary has too few words of one token each.
     """
+    if model.family.pixels:
+        return _drawn_images(model, seed)
     rng = random.Random(seed)
     words = _words(model, 4 + sum(LENGTHS) + len(LENGTHS), rng)
     answers = model.classes.names if model.classes else tuple(f" {word}" for word in words[:2])
@@ -27,6 +33,17 @@ def drawn_pairs(model: Model, seed: int = 0) -> Probe:
         changed = [mine[0], other, *mine[2:]]
         texts = (_asking(model, each) for each in (mine, changed))
         rows.append(Example(*texts, answers=answers, label=row % 2 if len(answers) > 1 else None))
+    return Probe(tuple(rows))
+
+
+def _drawn_images(model: Model, seed: int) -> Probe:
+    """Three images of noise, and as their counterparts the same with other noise in the upper half."""
+    tokenizer, rows = model.tokenizer, []
+    for row in range(3):
+        pixels, other = (tokenizer.noise(6 * seed + 2 * row + which).pixels for which in (0, 1))
+        half = pixels.shape[1] // 2
+        changed = torch.cat([other[:, :half], pixels[:, half:]], 1)
+        rows.append(Example(Image(pixels), Image(changed), model.classes.names, label=row % 2))
     return Probe(tuple(rows))
 
 

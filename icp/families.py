@@ -82,6 +82,7 @@ class Family:
     is; `"around"`, it is normed and then added (Gemma 2); `"after"`, it is added and the sum is normed (BERT). Only
     in the first case is an edit an additive change of the stream. `attention` is the module whose first output is
     that of the output projection, if any; `positionwise` are modules of one input that act on each position alone.
+    `pixels` says that the inputs are images, of which all have the same number of patches: there is no padding.
     `embed_scale` is what the embedding's weights are multiplied by on their way out.
 
     `parallel` is true where attention and MLP both read the block's input (GPT-NeoX), so that a head's edit, like a
@@ -117,11 +118,22 @@ class Family:
     reads: str = "next"
     classifier: Classifier = Classifier()
     first_position: Callable[[object], int] = lambda config: 0
+    pixels: bool = False
+
+    @property
+    def cut_to_first(self) -> bool:
+        """Whether the last block gives on only the first token, which padding on the left would move."""
+        return self.reads == "first" and not self.pixels
 
     @property
     def causal(self) -> bool:
         """Whether a token sees only those before it."""
         return self.reads in ("next", "last")
+
+    @property
+    def whole_after(self) -> bool:
+        """Whether what the last block gives goes on whole, into a module at which it can be handed in."""
+        return self.reads != "mean" and not self.cut_to_first
 
     @property
     def one_output(self) -> bool:
@@ -226,6 +238,10 @@ FAMILIES = (
         "vocab_transform", "vocab_projector", "ffn.lin2", "attention.out_lin",
         Point("attention.q_lin", "output"), Point("attention.k_lin", "output"), reads="mask", norm="after",
         classifier=Classifier("classifier", "pre_classifier", "first"),
+    ),
+    _row(
+        "vit", ("vit",), "vit.embeddings", "vit.layers", "vit.layernorm", "classifier", "mlp.fc2", "attention.o_proj",
+        Point("attention.q_proj", "output"), Point("attention.k_proj", "output"), reads="first", pixels=True,
     ),
 )  # fmt: skip
 

@@ -13,12 +13,13 @@ from icp.embedded import minilm, smollm2
 from icp.errors import ModelError, NotFiniteError
 from icp.families import BRIDGE, HOOKED_TRANSFORMER, Family, family_of
 from icp.hooks import captured
+from icp.images import PROCESSOR, Patches
 from icp.model import Model
 from icp.quiet import quiet_transformers
 from icp.units import site_name
 from icp.weights import copied, without_name
 
-HEAD = "ForSequenceClassification"
+HEAD, IMAGE_HEAD = "ForSequenceClassification", "ForImageClassification"
 
 
 def load(source: Any, tokenizer: Any = None, *, dtype: torch.dtype | None = None, device: "str | None" = None,
@@ -27,8 +28,9 @@ def load(source: Any, tokenizer: Any = None, *, dtype: torch.dtype | None = None
 
     `source` is `"smollm2"` (the embedded default, dequantised), `"minilm"` (a sentence encoder), a hub id, a local
     folder, a `transformers` model with its tokenizer, a peft model (its adapters are merged into a copy), a
-    `HookedTransformer` or a `TransformerBridge`. With a sequence-classification head in place of the unembedding,
-    answers are the class names of the config. An encoder without a head gives representations (`icp.Similarity`).
+    `HookedTransformer` or a `TransformerBridge`. With a classification head in place of the unembedding, answers are
+    the class names of the config. An encoder without a head gives representations (`icp.Similarity`). A model of images
+    comes without a tokenizer; what it takes are pixels (`icp.Image`).
     Weights are fp32 unless `dtype` says otherwise; a module that is handed in keeps its dtype and device.
 
     Raises `ModelError` where the source is unknown, has no tokenizer or no architecture row, or does not fit its row,
@@ -68,6 +70,7 @@ def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_rem
         AutoConfig,
         AutoModel,
         AutoModelForCausalLM,
+        AutoModelForImageClassification,
         AutoModelForMaskedLM,
         AutoModelForSequenceClassification,
         AutoTokenizer,
@@ -83,7 +86,9 @@ def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_rem
         family = family_of(config.model_type)  # before gigabytes of weights are read
         classifies = any(name.endswith(HEAD) for name in config.architectures or ())
         kind = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
-        if not (classifies or family.causal):
+        if family.pixels:
+            kind = AutoModelForImageClassification
+        elif not (classifies or family.causal):
             bare = MODEL_MAPPING[type(config)].__name__ in (config.architectures or ())
             kind = AutoModel if bare else AutoModelForMaskedLM
         reading = {"use_safetensors": True, "ignore_mismatched_sizes": True, "output_loading_info": True}
@@ -100,13 +105,17 @@ def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_rem
             module.pooler, found["missing_keys"] = None, set()  # it takes the first token, which is not read here
     _require_whole(name, found)
     try:
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(where, **options)
+        if not family.pixels:
+            tokenizer = tokenizer or AutoTokenizer.from_pretrained(where, **options)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"no tokenizer in {name!r}: save it into that folder with tokenizer.save_pretrained, "
             f"or pass icp.load({name!r}, tokenizer=...) ({_first_line(error)})"
         ) from error
     model = _from_module(module, tokenizer, name=name)
+    processor = path / PROCESSOR
+    if family.pixels and processor.is_file():
+        model = replace(model, tokenizer=replace(model.tokenizer, processor=processor.read_text("utf-8")))
     kept = path / "icp_selection.safetensors"
     if kept.is_file():
         from icp.selection import Selection
@@ -174,6 +183,8 @@ def _from_module(module: nn.Module, tokenizer: Any, name: str | None = None) -> 
             raise ModelError(f"{name} is a {family.name} that is a decoder: only encoders of that row are supported")
         if type(module).__name__.endswith(HEAD):
             family = _classifying(family, module.config, tokenizer)
+        elif family.pixels:
+            tokenizer = _patches(module, tokenizer, name)
         elif getattr(module, "base_model", None) is module:
             family = _without_head(family, module)
     else:
@@ -188,11 +199,7 @@ def _from_module(module: nn.Module, tokenizer: Any, name: str | None = None) -> 
 
 def _classifying(family: Family, config: Any, tokenizer: Any) -> Family:
     """The row of a model with a classification head; raises `ModelError` where it could not tell the last token."""
-    if config.num_labels < 2 or config.problem_type not in (None, "single_label_classification"):
-        raise ModelError(
-            f"a head of {config.num_labels} output(s) for {config.problem_type or 'one'} is not one that chooses a "
-            "class among two or more: only those are supported"
-        )
+    _require_choice(config)
     last = family.classifier.reads == "last"
     if (
         last
@@ -214,6 +221,28 @@ def _without_head(family: Family, module: nn.Module) -> Family:
             "AutoModelForCausalLM or AutoModelForSequenceClassification does (only encoders are read without a head)"
         )
     return family.headless()
+
+
+def _patches(module: nn.Module, tokenizer: Any, name: str) -> Patches:
+    """What stands in the place of a vision model's tokenizer; raises `ModelError` where it has no class logits."""
+    if not type(module).__name__.endswith(IMAGE_HEAD):
+        raise ModelError(
+            f"{name} is a {type(module).__name__}, which gives no logits of classes: load one with a head for them, "
+            f"such as a ViT{IMAGE_HEAD}"
+        )
+    _require_choice(module.config)
+    if tokenizer is not None and not isinstance(tokenizer, Patches):
+        raise ModelError(f"{name} reads images, and a {type(tokenizer).__name__} came with it: leave the tokenizer out")
+    return Patches.of(module.config) if tokenizer is None else tokenizer
+
+
+def _require_choice(config: Any) -> None:
+    """Raise `ModelError` for a head that does not choose a class."""
+    if config.num_labels < 2 or config.problem_type not in (None, "single_label_classification"):
+        raise ModelError(
+            f"a head of {config.num_labels} output(s) for {config.problem_type or 'one'} is not one that chooses a "
+            "class among two or more: only those are supported"
+        )
 
 
 def _merged(module: Any) -> nn.Module:
@@ -247,7 +276,7 @@ def check(model: Model) -> None:
             sites, entrances = list(model.sites.values()), model.entrances
         except AttributeError as error:
             raise misfit(error) from error
-        batch = model.pad([[1, 2, 3, 4]])
+        batch = model.trial(1, 4)
         values: dict[str, Tensor] = {}
         entered: dict[int, Tensor] = {}
         added: dict[int, list[Tensor]] = {layer: [] for layer in range(len(model.blocks))}
@@ -264,7 +293,7 @@ def check(model: Model) -> None:
         if not torch.isfinite(clean).all():
             raise NotFiniteError(f"{model.name} returns NaN or infinity on a plain input: its weights are damaged")
         stream = (*batch.ids.shape, model.sites["hook_embed"].width)
-        for layer in range(len(model.blocks) + (not model.family.one_output)):
+        for layer in range(len(model.blocks) + model.family.whole_after):
             if layer not in entered or entered[layer].shape != stream:
                 where = model.family.after if layer == len(model.blocks) else f"block {layer}"
                 seen = tuple(entered[layer].shape) if layer in entered else "nothing"

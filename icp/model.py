@@ -13,6 +13,7 @@ from torch import nn
 
 from icp.errors import ModelError
 from icp.families import Family
+from icp.images import Patches
 from icp.quiet import quiet_transformers
 from icp.running import Running
 from icp.units import site_name
@@ -131,6 +132,8 @@ class Model(Running):
 
     @cached_property
     def _tokenizer_digest(self) -> str:
+        if isinstance(self.tokenizer, Patches):
+            return self.tokenizer.digest
         vocab = sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1])
         return hashlib.sha256(json.dumps(vocab).encode()).hexdigest()[:16]
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from icp.errors import ArtefactError, ProbeError
 from icp.files import read_json, write_json
+from icp.images import load_images, save_images
 from icp.probes import Probe
 
 FORMAT, VERSION = "icp-pairs", 1
@@ -49,7 +50,8 @@ class Pairs:
         return cls(Probe.from_pairs(rows))
 
     def save(self, path: "str | Path") -> Path:
-        """Write JSON: the kind, and the fields of every pair."""
+        """Write JSON: the kind, and the fields of every pair; of images the pixels too, as `Probe.save` does."""
+        save_images(path, (each for e in self.probe.examples for each in (e.text, e.counterpart)))
         return write_json(path, FORMAT, VERSION, {"kind": self.kind, "pairs": self.stored})
 
     @classmethod
@@ -66,6 +68,8 @@ class Pairs:
             raise ArtefactError(f"{path} is damaged: it should have pairs and their kind, {' or '.join(of_kind)}")
         if not issubclass(of_kind[kind], cls):
             raise ArtefactError(f"{path} holds {kind} pairs, and {cls.kind} ones are needed")
+        images = load_images(path)
+        rows = [row | {n: images[row[n]] for n in ("text", "counterpart") if row.get(n) in images} for row in rows]
         try:
             return of_kind[kind].from_stored(rows)
         except ProbeError as error:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from icp.images import PatchTokens
 from icp.interventions import Mask, Scale, Swap
 from icp.model import Model
 from icp.probes import Probe
@@ -24,7 +25,8 @@ Edit = Callable[[Tensor], Tensor | None]
 """From a site's values [pos, width] to new ones, or None to look on."""
 
 Run = Callable[[list[int], str, Edit], Tensor]
-"""The logits [pos, vocab], or [1, class], of token ids under an edit of one site; without a head [pos, d_model]."""
+"""The logits [pos, vocab], or [1, class], of token ids, or patches, under an edit of one site; without a head
+[pos, d_model]."""
 
 
 def plainly(model: Model) -> Run:
@@ -50,13 +52,20 @@ def plainly(model: Model) -> Run:
         hooks = site.module.register_forward_pre_hook, site.module.register_forward_hook
         handle = hooks[0](before) if site.side == "input" else hooks[1](after)
         try:
-            output = model.module(torch.tensor([ids], device=model.device))
+            output = model.module(_given(model, ids))
             logits = output.last_hidden_state if model.unembed is None else output.logits
         finally:
             handle.remove()
         return logits.view(-1, logits.shape[-1])
 
     return run
+
+
+def _given(model: Model, ids: list[int]) -> Tensor:
+    """What the module is called with: [1, pos] token ids, or of patches the image [1, channel, height, width]."""
+    if isinstance(ids, PatchTokens):
+        return ids.pixels[None].to(model.device, model.dtype)
+    return torch.tensor([ids], device=model.device)
 
 
 def _columns(site: Any) -> list[int]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,24 @@ from jaxtyping import Float
 from icp.alignment import Alignment, align
 from icp.errors import ArtefactError, ProbeError
 from icp.files import writing_file
+from icp.images import Image, load_images, save_images
 from icp.properties import LogitDifference, Property
 from icp.statistics import Clusters, clusters_of
-from icp.tokenizing import encode
+from icp.tokenizing import Input, encode
 
 FIELDS = ("template", "word", "group", "text")
 
 
 @dataclass(frozen=True)
 class Example:
-    """One input as text. `label` is the index of the right answer in `answers`.
+    """One input: a text, or an `icp.Image`. `label` is the index of the right answer in `answers`.
 
-    `group` is the value that the cue has in `text`, `counterpart_group` the one that it has in `counterpart`.
+    The counterpart is of the same kind, and of images of the same shape. `group` is the value that the cue has in
+    `text`, `counterpart_group` the one that it has in `counterpart`.
     """
 
-    text: str
-    counterpart: str | None = None
+    text: Input
+    counterpart: Input | None = None
     answers: tuple[str, ...] = ()
     label: int | None = None
     template: str | None = None
@@ -39,8 +41,14 @@ class Example:
     counterpart_group: str | None = None
 
     def __post_init__(self):
-        if not self.text.strip():
+        if isinstance(self.text, str) and not self.text.strip():
             raise ProbeError("an example has an empty text: give every example some words")
+        shapes = {getattr(each, "shape", None) for each in (self.text, self.counterpart) if each is not None}
+        if len(shapes) > 1:
+            raise ProbeError(
+                f"{self.text!r} has the counterpart {self.counterpart!r}: of a text that is a text, of an image one of "
+                "the same shape"
+            )
         if self.label is not None and not 0 <= self.label < len(self.answers):
             raise ProbeError(f"label {self.label} of {self.text!r} is not an index into its answers {self.answers}")
         if self.counterpart is None and self.counterpart_group is not None:
@@ -50,12 +58,13 @@ class Example:
 
     @property
     def stored(self) -> dict[str, Any]:
-        """Every field by name, as artefacts keep it.
+        """Every field by name, as artefacts keep it; of an image its name, which tells its pixels from others.
 
         The group of the counterpart is left out where there is none: what was measured before there was such a field
         has the digest that it had.
         """
-        told = asdict(self)
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        told |= {name: str(told[name]) for name in ("text", "counterpart") if isinstance(told[name], Image)}
         if self.counterpart_group is None:
             del told["counterpart_group"]
         return told
@@ -78,6 +87,8 @@ class Probe:
     def from_pairs(cls, pairs: Iterable[Any], answers: Sequence[str] = ()) -> "Probe":
         """Pairs that differ only in the cue: `(x, x')` tuples, mappings, `Example`s, or a DataFrame.
 
+        An input is a text or an `icp.Image`.
+
         Mappings have the fields of `Example`; `answers` fills in where a row has none of its own.
         """
         probe = cls._from_rows(pairs, answers)
@@ -88,7 +99,7 @@ class Probe:
 
     @classmethod
     def from_texts(cls, texts: Iterable[Any], answers: Sequence[str] = ()) -> "Probe":
-        """Inputs that need no counterpart: strings, mappings, `Example`s, or a DataFrame."""
+        """Inputs that need no counterpart: strings, `icp.Image`s, mappings, `Example`s, or a DataFrame."""
         return cls._from_rows(texts, answers)
 
     @classmethod
@@ -124,7 +135,7 @@ class Probe:
                 )
         return tuple(Probe(tuple(examples)) for examples in parts)
 
-    def _parts(self, field: str, seed: int, fractions: Sequence[float]) -> dict[str, int]:
+    def _parts(self, field: str, seed: int, fractions: Sequence[float]) -> dict[Input, int]:
         if field not in FIELDS:
             raise ProbeError(f"cannot split by {field!r}: use one of {', '.join(FIELDS)}")
         values = {getattr(example, field) for example in self.examples}
@@ -175,14 +186,18 @@ class Probe:
         return Probe(tuple(self.examples[i] for i in chosen))
 
     def save(self, path: "str | Path") -> Path:
-        """Write one JSON object a line."""
+        """Write one JSON object a line; of images the names, and their pixels into a safetensors file beside it."""
+        save_images(path, (each for e in self.examples for each in (e.text, e.counterpart)))
         with writing_file(path) as work:
             work.write_text("".join(json.dumps(e.stored, ensure_ascii=False) + "\n" for e in self.examples), "utf-8")
         return Path(path)
 
     @classmethod
     def load(cls, path: "str | Path") -> "Probe":
-        """Read what `save` wrote, or JSON lines of your own with the fields of `Example`."""
+        """Read what `save` wrote, or JSON lines of your own with the fields of `Example`.
+
+        Where there is a file of images beside it, texts that are their names are these images.
+        """
         path = Path(path)
         if not path.is_file():
             raise ArtefactError(f"no probe at {path}: give a file of JSON lines with at least a 'text' each")
@@ -190,7 +205,7 @@ class Probe:
             lines = path.read_text("utf-8").split("\n")
         except UnicodeDecodeError as error:
             raise ArtefactError(f"{path} is not a file of JSON lines ({error}): it is cut short or foreign") from error
-        examples = []
+        examples, images = [], load_images(path)
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -198,6 +213,8 @@ class Probe:
                 row = json.loads(line)
                 if isinstance(row, dict) and "format" in row:
                     raise ArtefactError(f"{path} holds {row['format']!r}, not the examples of a probe, one a line")
+                if images and isinstance(row, dict):
+                    row |= {n: images[row[n]] for n in ("text", "counterpart") if row.get(n) in images}
                 examples.append(_example(row, ()))
             except json.JSONDecodeError as error:
                 raise ArtefactError(
@@ -289,7 +306,7 @@ class Tokens:
 def _example(row: Any, answers: tuple[str, ...]) -> Example:
     if isinstance(row, Example):
         return row if row.answers or not answers else replace(row, answers=answers)
-    if isinstance(row, str):
+    if isinstance(row, Input):
         return Example(row, answers=answers)
     if isinstance(row, Mapping):
         unknown = set(row) - {f.name for f in fields(Example)}
@@ -299,7 +316,7 @@ def _example(row: Any, answers: tuple[str, ...]) -> Example:
                 f"{', '.join(f.name for f in fields(Example)[1:])}"
             )
         return Example(**_typed(row, answers))
-    if isinstance(row, Sequence) and len(row) == 2 and all(isinstance(part, str) for part in row):
+    if isinstance(row, Sequence) and len(row) == 2 and all(isinstance(part, Input) for part in row):
         return Example(row[0], row[1], answers=answers)
     raise ProbeError(f"cannot read an example from {row!r}: give a pair of texts, a mapping, or an icp.Example")
 
@@ -309,12 +326,12 @@ def _typed(row: Mapping[str, Any], answers: tuple[str, ...]) -> dict[str, Any]:
     typed = {**row, "answers": row.get("answers") or answers}
     if isinstance(label := row.get("label"), Real) and float(label).is_integer():
         typed["label"] = int(label)
-    kinds = {"text": str, "answers": tuple | list, "label": int | None}
+    kinds = {"text": Input, "counterpart": Input | None, "answers": tuple | list, "label": int | None}
     wrong = [name for name, value in typed.items() if not isinstance(value, kinds.get(name, str | None))]
     if wrong or not all(isinstance(answer, str) for answer in typed["answers"]):
         name = wrong[0] if wrong else "answers"
         raise ProbeError(
             f"the {name} of an example cannot be {typed[name]!r}: "
-            "answers are a list of strings, a label is a whole number, everything else is a string"
+            "answers are a list of strings, a label is a whole number, everything else is a string (or an icp.Image)"
         )
     return typed | {"answers": tuple(typed["answers"])}

@@ -21,8 +21,8 @@ def prune(model: Model, selection: Selection, *, weights: str = "same") -> Model
     A neuron's, head's or value dimension's outgoing weights become zero, or are scaled, or lose the directions that are
     erased; a mean is folded into the projection's bias. Where the config has a switch for that bias it is turned on;
     where it has none, this raises `PruneError` and names zero-pruning. Embedding dimensions are cut in the embedding,
-    which is untied from the unembedding first. The copy's logits are compared with the hooked original's before it is
-    returned.
+    which is untied from the unembedding first; those of images cannot be. The copy's logits are compared with the
+    hooked original's before it is returned.
 
     Raises `ArtefactError` where the selection was made on another architecture, tokenizer or, unless `weights="any"`,
     on other weights, and `UnitError` where two cuts cover the same values: a unit that was cut before may be cut again,
@@ -39,6 +39,11 @@ def prune(model: Model, selection: Selection, *, weights: str = "same") -> Model
             raise PruneError(
                 f"{choice.unit} cannot be cut from weights, since every block writes and reads the residual stream: "
                 "mask it with hooks, or cut the neurons and heads that write it"
+            )
+        if choice.unit.layer is None and model.family.pixels:
+            raise PruneError(
+                f"{choice.unit} cannot be cut from weights, since patches, positions and the class token all write it: "
+                "mask it with hooks, or cut the neurons and heads that read it"
             )
     pruned = model.copy()
     if pruned.kind == "transformers":
@@ -144,7 +149,7 @@ def _composed(earlier: Choice, later: Choice) -> Choice:
 
 
 def _prove(model: Model, pruned: Model, selection: Selection, weights: str) -> None:
-    """See that pruned weights are zero, and compare hooked and cut logits on fixed pseudo-random tokens.
+    """See that pruned weights are zero, and compare hooked and cut logits on fixed pseudo-random inputs.
 
     Raises `PruneError` where they are not. Logits alone prove little in bfloat16, where rounding is as large as what a
     unit does.
@@ -157,10 +162,7 @@ def _prove(model: Model, pruned: Model, selection: Selection, weights: str) -> N
             and site.outgoing[list(site.columns(choice.unit))].any()
         ):
             raise PruneError(f"the cut left outgoing weights of {choice.unit}: please report this architecture")
-    vocabulary = len(model.tokenizer)
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randint(0, vocabulary, (2, 8), generator=generator).tolist()
-    batch = model.pad(rows)
+    batch = model.trial(2, 8)
     with torch.no_grad(), model.frozen(), pruned.frozen():
         with selection.applied(model, weights):
             hooked = model.logits(batch)

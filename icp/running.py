@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from icp.anatomy import Anatomy
-from icp.batch import Batch
+from icp.batch import Batch, ImageBatch
 from icp.errors import ModelError, ProbeError
 from icp.hooks import (
     Reads,
@@ -33,12 +33,14 @@ class Running(Anatomy):
     """Base class of `icp.model.Model`: forward passes, whole or in part, and what a user's hooks let them leave out."""
 
     def pad(self, sequences: list[list[int]], side: str = "right") -> Batch:
-        """Token lists as one batch on the model's device, padded on `side`.
+        """Token lists as one batch on the model's device, padded on `side`; of images, their patches.
 
         Raises `ProbeError` where one is longer than the model's context.
         """
         if side not in ("left", "right"):
             raise ModelError(f"unknown padding side {side!r}: use 'left' or 'right'")
+        if self.family.pixels:
+            return ImageBatch.of(sequences, self.device, self.dtype)
         longest = max(len(s) for s in sequences)
         if self.context is not None and longest > self.context:
             words = self.tokenizer.decode(max(sequences, key=len)[:60], skip_special_tokens=True).split()
@@ -48,6 +50,13 @@ class Running(Anatomy):
         filler = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
         return Batch.padded(sequences, side, filler, self.device, self.family.first_position(self.config))
 
+    def trial(self, rows: int, length: int) -> Batch:
+        """A batch to try the model on, always the same: token ids drawn from the vocabulary, or images of noise."""
+        if self.family.pixels:
+            return self.pad([self.tokenizer.encode(self.tokenizer.noise(row)) for row in range(rows)])
+        generator = torch.Generator().manual_seed(0)
+        return self.pad(torch.randint(0, len(self.tokenizer), (rows, length), generator=generator).tolist())
+
     def arguments(self, batch: Batch) -> dict[str, Any]:
         """Keyword arguments of the module's forward."""
         return batch.arguments() | ({"use_cache": False} if self.family.causal else {})
@@ -55,9 +64,11 @@ class Running(Anatomy):
     def _forward(self, batch: Batch, reads: Reads | None = None) -> Tensor:
         if self.kind == "hooked_transformer":
             return self.module(batch.ids, attention_mask=batch.mask.long(), return_type="logits")
-        if self.family.reads == "first":
+        if self.family.cut_to_first:
             with showing(self.blocks[-1], Reads.first_of(batch.mask) if reads is None else reads):
                 return self.module(**self.arguments(batch)).logits[:, None]
+        if self.family.reads == "first":
+            return self.module(**self.arguments(batch)).logits[:, None]
         if self.family.reads == "mean":
             hidden = self.module(**self.arguments(batch)).last_hidden_state
             hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
@@ -106,7 +117,7 @@ class Running(Anatomy):
                 stack.enter_context(narrowed(self._positionwise, reads))
             if self.family.one_output:
                 logits = self._forward(batch, reads)[:, 0]
-                logits = logits[reads.rows] if self.family.reads == "mean" else logits
+                logits = logits if self.family.cut_to_first else logits[reads.rows]
                 logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
                 return logits if reads.tokens is None else logits[:, reads.tokens]
             if self._hooked_logits:
@@ -162,7 +173,7 @@ class Running(Anatomy):
         kinds: list[bool] = []
         with set_aside(self.module), self.frozen(), torch.no_grad():
             self.blocks[0].register_forward_hook(lambda m, a, output: kinds.append(isinstance(output, tuple)))
-            self._forward(self.pad([[0, 1]]))
+            self._forward(self.trial(1, 2))
         return kinds[0]
 
     def additive_entrance(self, site: Site) -> int | None:
@@ -171,7 +182,7 @@ class Running(Anatomy):
         None where that block must run: because the site is not additive, or because the user hooked what follows it.
         """
         entrance = site.additive_entrance
-        if entrance == len(self.blocks) and self.family.one_output:
+        if entrance == len(self.blocks) and not self.family.whole_after:
             return None  # nothing follows the last block, or it is given single positions
         return None if entrance is None or self.user_hooked(site.layer, inside=not site.on_residual) else entrance
 

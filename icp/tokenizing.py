@@ -8,6 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icp.errors import ProbeError
+from icp.images import Image, Patches
+
+Input = str | Image
+"""What an example holds."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Classes:
     first: bool = False
     """Whether the head takes the first token, and not the last."""
 
-    def columns(self, answers: tuple[str, ...], text: str) -> list[int]:
+    def columns(self, answers: tuple[str, ...], text: Input) -> list[int]:
         """The number of each answer's class; raises `ProbeError` for an answer that is no class."""
         for answer in answers:
             if answer not in self.names:
@@ -73,7 +77,7 @@ def require_head(answered_by: Any, what: str) -> None:
 def require_vocabulary(tokenizer: Any, what: str) -> None:
     """Raise `ProbeError` where `what` needs the logits of next tokens, and there are others."""
     require_head(tokenizer, what)
-    if isinstance(tokenizer, Classes):
+    if isinstance(tokenizer, Classes | Patches):
         raise ProbeError(f"{what} needs logits of tokens, and this model gives those of its classes")
     if isinstance(tokenizer, Masked):
         raise ProbeError(
@@ -90,15 +94,24 @@ def answer_position(answered_by: Any, ids: list[int]) -> int:
     return 0 if isinstance(answered_by, Classes) and answered_by.first else len(ids) - 1
 
 
-def encode(tokenizer: Any, text: str, continuation: str) -> list[int]:
-    """The tokens of `text` as the tokenizer makes them, special tokens included, and then those of `continuation`."""
+def encode(tokenizer: Any, text: Input, continuation: str) -> list[int]:
+    """The tokens of `text` as the tokenizer makes them, special tokens included, and then those of `continuation`.
+
+    Of an image they are its patches. Raises `ProbeError` for an image where the model reads text, and the other way.
+    """
+    if isinstance(tokenizer, Patches):
+        if continuation:
+            require_vocabulary(tokenizer, f"the likelihood of {continuation!r}")
+        return tokenizer.encode(text)
+    if isinstance(text, Image):
+        raise ProbeError(f"{text} is no text, and this model reads texts: give words")
     ids = tokenizer(text)["input_ids"]
     if not ids:
         raise ProbeError(f"{text!r} has no tokens under this tokenizer: give it some words")
     return ids + continued(tokenizer, text, continuation) if continuation else ids
 
 
-def continued(tokenizer: Any, text: str, continuation: str) -> list[int]:
+def continued(tokenizer: Any, text: Input, continuation: str) -> list[int]:
     """The tokens that `continuation` adds to `text`; raises `ProbeError` where the tokenizer merges the two."""
     require_vocabulary(tokenizer, f"the likelihood of {continuation!r}")
     before = tokenizer(text, add_special_tokens=False)["input_ids"]

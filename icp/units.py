@@ -6,7 +6,7 @@
 | head | `blocks.5.attn.hook_z[2]` | an attention head's output before the output projection |
 | value | `blocks.5.attn.hook_z[2,17]` | one dimension of a head's output |
 | resid | `blocks.4.hook_resid_post[33]` | one dimension of the residual stream after a block |
-| embed | `hook_embed[12]` | one dimension of the token embedding |
+| embed | `hook_embed[12]` | one dimension of the token embedding; of images, of what the first block takes in |
 | query | `blocks.5.attn.hook_q[2]` | an attention head's queries, before any rotary embedding |
 | key | `blocks.5.attn.hook_k[0]` | a key head's keys, before any rotary embedding; there is one a key-value head |
 """

@@ -43,6 +43,8 @@ from transformers import (
     RobertaConfig,
     RobertaForMaskedLM,
     RobertaForSequenceClassification,
+    ViTConfig,
+    ViTForImageClassification,
 )
 
 import icp
@@ -92,7 +94,7 @@ class Case:
     make: Callable[[], nn.Module]
     layers: int = 2
     atol: float = 1e-9
-    tokenizer: Callable[[], PreTrainedTokenizerFast] = make_tokenizer
+    tokenizer: Callable[[], PreTrainedTokenizerFast | None] = make_tokenizer
 
     def __str__(self) -> str:
         return self.name
@@ -223,6 +225,17 @@ ENCODERS = (
     ),
 )  # fmt: skip
 
+IMAGES = {"image_size": (12, 16), "patch_size": 4}
+"""12 patches, in 3 rows of 4."""
+
+
+def _vit():
+    sizes = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
+    return ViTForImageClassification(ViTConfig(**sizes, **IMAGES, **CLASSES))
+
+
+VISION = (Case("vit", _vit, tokenizer=lambda: None),)
+
 VERIFIED = (
     *CASES,
     Case("qwen3", lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, **GROUPED))),
@@ -232,6 +245,7 @@ VERIFIED = (
     Case("phi", lambda: PhiForCausalLM(PhiConfig(**SIZES, **USUAL))),
     *ENCODERS,
     HEADLESS,
+    *VISION,
 )
 """Every architecture; what goes through the other test files, the rows above, has every kind of block."""
 

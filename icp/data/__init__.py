@@ -15,11 +15,13 @@ from icp.data.nq_open import nq_open
 from icp.data.problems import Problem
 from icp.data.prontoqa import prontoqa
 from icp.data.questions import Question
+from icp.data.shapes import coloured_shapes
 from icp.data.squad import squad
 from icp.data.sst2 import sst2
 from icp.data.stereoset import StereoSetItem, stereoset
 from icp.data.text_pairs import TextPairs
 from icp.data.triviaqa import triviaqa
+from icp.data.waterbirds import pictures, waterbirds
 from icp.data.wiki_toxicity_fuzzed import wiki_toxicity_fuzzed
 from icp.data.winobias import Coreference, winobias
 from icp.data.winogender import winogender
@@ -27,7 +29,7 @@ from icp.data.winogender import winogender
 __all__ = [
     "CausalQuestion", "Claim", "Comment", "Coreference", "CrowsPair", "Fact", "Facts", "Labelled", "LabelledText",
     "Problem", "Question", "StereoSetItem", "TextPairs", "bias_bios", "cad_imdb", "civil_comments",
-    "cladder", "cladder_models", "corr2cause", "counterfact", "crows_pairs", "fever", "fever_symmetric", "imdb",
-    "imdb_contrast", "nq_open", "prontoqa", "squad", "sst2", "stereoset", "triviaqa", "wiki_toxicity_fuzzed",
-    "winobias", "winogender",
+    "cladder", "cladder_models", "coloured_shapes", "corr2cause", "counterfact", "crows_pairs", "fever",
+    "fever_symmetric", "imdb", "imdb_contrast", "nq_open", "pictures", "prontoqa", "squad", "sst2", "stereoset",
+    "triviaqa", "waterbirds", "wiki_toxicity_fuzzed", "winobias", "winogender",
 ]  # fmt: skip

@@ -285,7 +285,7 @@ def require_finite(values: Tensor, describe) -> None:
         )
 
 
-def span(positions: Positions, length: int, text: str) -> tuple[int, int]:
+def span(positions: Positions, length: int, text: Any) -> tuple[int, int]:
     """The first edited position of a text and the one after the last; raises `ProbeError` for what does not fit."""
     if positions == "all":
         return 0, length
