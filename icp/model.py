@@ -86,8 +86,9 @@ class Model(Running):
 
         shared = copy.deepcopy(self.module, memo={id(p): p for p in self.module.parameters()})
         shared.config.architectures = [self._listed]
+        tokenizer = None if self.family.pixels else copy.deepcopy(self.tokenizer)
         return TransformerBridge.boot_transformers(
-            self.name, hf_model=shared, tokenizer=copy.deepcopy(self.tokenizer), device=self.device, dtype=self.dtype
+            self.name, hf_model=shared, tokenizer=tokenizer, device=self.device, dtype=self.dtype
         )
 
     @property

@@ -85,8 +85,8 @@ def through_the_view(model: Model, view: Any) -> Run:
             new = edit(value.flatten(2)[0])
             return None if new is None else new.view(value.shape)
 
-        tokens = torch.tensor([ids], device=model.device)
-        return view.run_with_hooks(tokens, fwd_hooks=[(name, hooked)], return_type="logits")[0]
+        logits = view.run_with_hooks(_given(model, ids), fwd_hooks=[(name, hooked)], return_type="logits")
+        return logits.view(-1, logits.shape[-1])
 
     return run
 

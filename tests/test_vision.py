@@ -227,7 +227,6 @@ HEAD = "blocks.0.attn.hook_z[1]"
         (lambda m: icp.load(ViTModel(m.config)), icp.ModelError, "a ViTModel, which gives no logits of classes"),
         (lambda m: icp.load(other_head()), icp.ModelError, r"a head of 1 output\(s\)"),
         (lambda m: icp.load(m.module, make_tokenizer()), icp.ModelError, "reads images.*leave the tokenizer out"),
-        (lambda m: m.view(), icp.ModelError, "TransformerLens has no classification heads"),
         (lambda m: icp.prune(m, icp.Selection.of(m, ["hook_embed[3]"])), icp.PruneError,
          "patches, positions and the class token all write it"),
         (lambda m: icp.Image(torch.zeros(3, 4, 4, dtype=torch.uint8)), icp.ProbeError,
