@@ -20,9 +20,9 @@ def coloured_shapes(count: int, agreement: float, seed: int = 0, *, size: int = 
 
     In a share `agreement` of each class, rounded to images, the background is the one that goes with the class. The
     counterpart is the same drawing on the other background: the same shape, place, colour, and pixel noise (normal, of
-    standard deviation `noise`). A shape is green, of a
-    shade that is drawn and says nothing of its class. `group` is the background,
-    and `template` the drawing, which no other seed or row shares. The same arguments give the same images.
+    standard deviation `noise`). A shape is green, of a shade that is drawn and says nothing of its class. `group` is
+    the background, and `template` the drawing, which no other seed or row shares. The same arguments give the same
+    images.
 
     Raises `DataError` for sizes that a shape does not fit into, and for shares that are none.
     """
