@@ -82,7 +82,9 @@ class Anatomy:
 
     @property
     def d_model(self) -> int:
-        return outgoing(self.blocks[0], self.family.attn_out)[0].shape[1]
+        if self.unembed is None:
+            return outgoing(self.blocks[0], self.family.attn_out)[0].shape[1]
+        return self.unembed_weights()[0].shape[1]
 
     @property
     def device(self) -> torch.device:

@@ -10,7 +10,7 @@ import torch
 from helpers import BY_NAME, make_probe
 
 import icp
-from icp.sweep import exact, linear
+from icp.sweep import capture, linear
 from icp.sweep.changes import Change
 from icp.sweep.donors import Donors
 from icp.sweep.plan import Layout, Plan, _bytes_of
@@ -54,7 +54,7 @@ def lent(monkeypatch, module):
 def test_clean_values_and_those_swapped_in_stay_within_what_is_captured(model, units, count, monkeypatch):
     captured = 100_000
     monkeypatch.setattr("icp.sweep.plan.CAPTURE_BYTES", captured)
-    with lent(monkeypatch, exact) as kept:
+    with lent(monkeypatch, capture) as kept:
         icp.measure(model, make_probe(), units, swaps(count), **QUIET)
     held = [(examples, own + swapped + swapped // count) for examples, own, swapped in kept]
     assert all(swapped > 0 for *_, swapped in kept)
@@ -106,7 +106,7 @@ def test_what_a_clean_run_records_leaves_the_other_runs_their_memory(model, unit
     want = icp.measure(model, make_probe(), units, swaps(1), **QUIET)
     held, real = [], Layout.clean
 
-    class Recorder(exact.Recorder):
+    class Recorder(capture.Recorder):
         def recorded(self):
             held.append(weakref.ref(self))
             if not records:
@@ -121,7 +121,7 @@ def test_what_a_clean_run_records_leaves_the_other_runs_their_memory(model, unit
             raise torch.OutOfMemoryError("full")
         return real(self, model, plan)
 
-    monkeypatch.setattr(exact, "Recorder", Recorder)
+    monkeypatch.setattr(capture, "Recorder", Recorder)
     monkeypatch.setattr(Layout, "clean", clean)
     got = icp.measure(model, make_probe(), units, swaps(1), **QUIET)
     assert held and got.header["plans"] == want.header["plans"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import BY_NAME, HOOKED, bridged, hooked_transformer, make_probe, make_tokenizer
 from test_encoders import class_rows, masked_rows
+from test_vision import rows
 
 import icp
 from icp.families import outgoing
@@ -41,6 +42,8 @@ def measured(model):
     probe, property = make_probe(), icp.LogitDifference()
     if model.unembed is None:
         probe, property = class_rows(("The old nurse ran",)), icp.Similarity()
+    elif model.family.pixels:
+        probe = rows(answers=("bad", "good"))
     elif not model.family.causal:
         probe = class_rows(("bad", "good")) if model.classes else masked_rows()
     return icp.measure(model, probe, units, [icp.Mask(), icp.Swap("counterpart")], property=property, **QUIET).dP

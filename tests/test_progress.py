@@ -22,7 +22,7 @@ def units(model):
 
 @pytest.mark.parametrize("method", ("exact", "linear"))
 def test_a_sweep_s_bar_counts_units(model, units, method, monkeypatch, capsys):
-    bars = watched(monkeypatch, "icp.sweep.measure")
+    bars = watched(monkeypatch, "icp.sweep.run")
     icp.measure(model, make_probe(), units, WHATS, method=method)
     (bar,) = bars
     assert (bar.total, bar.initial, bar.n, bar.unit) == (96, 0, pytest.approx(96), "unit")
@@ -34,7 +34,7 @@ def test_a_sweep_s_bar_counts_units(model, units, method, monkeypatch, capsys):
 def test_what_a_store_holds_already_is_not_in_the_rate(model, units, method, monkeypatch, tmp_path):
     call = dict(method=method, store=tmp_path / "effects")
     icp.measure(model, make_probe(), units, WHATS, shard="1/2", progress=False, **call)
-    bars = watched(monkeypatch, "icp.sweep.measure")
+    bars = watched(monkeypatch, "icp.sweep.run")
     icp.measure(model, make_probe(), units, WHATS, **call)
     icp.measure(model, make_probe(), units, WHATS, **call)
     resumed, finished = bars
@@ -44,7 +44,7 @@ def test_what_a_store_holds_already_is_not_in_the_rate(model, units, method, mon
 
 
 def test_an_attempt_that_ran_out_of_memory_is_not_counted(model, units, monkeypatch):
-    bars = watched(monkeypatch, "icp.sweep.measure")
+    bars = watched(monkeypatch, "icp.sweep.run")
     real, failed = icp.Model.read, []
 
     def read(self, batch, *arguments, **options):
