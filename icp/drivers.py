@@ -13,13 +13,14 @@ from torch import Tensor
 from icp.alignment import differing
 from icp.errors import ArtefactError, IcpError, UnitError
 from icp.files import read_json, write_json
+from icp.images import Patches
 from icp.model import Model
 from icp.probes import Probe
 from icp.reading import PLACES, reading
 from icp.sites import Site
 from icp.sweep.donors import run_capturing
 from icp.sweep.plan import require_finite
-from icp.tokenizing import encode
+from icp.tokenizing import Input, encode
 from icp.units import Unit
 
 FORMAT, VERSION = "icp-drivers", 2
@@ -28,7 +29,7 @@ TOKENS_A_PASS = 1024
 
 @dataclass(frozen=True)
 class DrivingInput:
-    """One text as the model's tokens, and the unit's activation at each of them.
+    """One text, or an image by its name, as the model's tokens, and the unit's activation at each of them.
 
     `cue` are the positions of tokens that the text's counterpart does not have (of several counterparts, any of them).
     """
@@ -115,7 +116,7 @@ def drivers(model: Model, probe: Probe, units: "Sequence[Unit | str]", top: int 
     for unit, values in zip(units, activations):
         found = _strongest(values, contexts)[:top]
         inputs[str(unit)] = tuple(
-            DrivingInput(texts[t], tokens[t], tuple(values[t].tolist()), cues[texts[t]]) for t in found
+            DrivingInput(str(texts[t]), tokens[t], tuple(values[t].tolist()), cues[texts[t]]) for t in found
         )
     header = {"model": model.name, "binding": model.binding, "texts": len(texts)}
     cued = [place for place, text in enumerate(texts) if cues[text]]
@@ -150,9 +151,9 @@ def _activation(site: Site, unit: Unit, values: Float[Tensor, "row pos width"]) 
     return values[:, :, columns[0]]
 
 
-def _cues(probe: Probe, rows: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
+def _cues(probe: Probe, rows: dict[Input, list[int]]) -> dict[Input, tuple[int, ...]]:
     """For each text, the positions of tokens that one of its counterparts does not have."""
-    found: dict[str, set[int]] = {text: set() for text in rows}
+    found: dict[Input, set[int]] = {text: set() for text in rows}
     for example in probe.examples:
         if example.counterpart is not None:
             for text, other in ((example.text, example.counterpart), (example.counterpart, example.text)):
@@ -192,7 +193,12 @@ def _strongest(values: list[np.ndarray], contexts: list[list[int]]) -> list[int]
 
 
 def _token_texts(tokenizer: Any, row: list[int]) -> tuple[str, ...]:
-    """Each token as readable text; SentencePiece's leading space, which decoding drops, is put back."""
+    """Each token as readable text; SentencePiece's leading space, which decoding drops, is put back.
+
+    Of an image, where each patch lies.
+    """
+    if isinstance(tokenizer, Patches):
+        return tuple(tokenizer.place(position) for position in range(len(row)))
     found = []
     for token, piece in zip(row, tokenizer.convert_ids_to_tokens(row)):
         text = tokenizer.decode([token], clean_up_tokenization_spaces=False)

@@ -20,9 +20,10 @@ def reading(
 
     These are the tokens at `cues`, the last one itself, the first one, and all others, each token counted in the first
     of them that it belongs to; the mean over the texts, `rows` of tokens. Attention is worked out by the model's plain
-    ("eager") path; a TransformerLens model, which has none to switch to, gives nothing, and so do no texts.
+    ("eager") path; a TransformerLens model, which has none to switch to, gives nothing, and so do no texts, and a model
+    that is not causal: its answer is read elsewhere than at the last token.
     """
-    if model.kind != "transformers" or not rows or not heads:
+    if model.kind != "transformers" or not model.family.causal or not rows or not heads:
         return {}
     shares = {str(head): torch.zeros(len(PLACES), dtype=torch.float64) for head in heads}
     sites = [model.sites[name] for name in dict.fromkeys(head.site for head in heads)]

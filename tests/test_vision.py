@@ -248,3 +248,15 @@ def test_an_image_is_known_by_its_pixels_and_keeps_them():
     assert one == other and hash(one) == hash(other) and str(one) == str(other)
     pixels[0, 0, 0] += 1
     assert one == other != icp.Image(pixels)
+
+
+def test_what_drives_a_unit_is_told_in_places_of_the_image(model, tmp_path):
+    probe = rows()
+    found = icp.drivers(model, probe, ["blocks.0.mlp.hook_post[3]", "blocks.1.attn.hook_z[1]"], top=2)
+    assert found.reads == {}, "its answer is not read at the last patch"
+    names = {str(each) for example in probe.examples for each in (example.text, example.counterpart)}
+    for driving in found.inputs["blocks.0.mlp.hook_post[3]"]:
+        assert driving.text in names and len(driving.tokens) == len(driving.activations) == 13
+        assert driving.tokens[:2] == ("class token", "patch 0, 0") and driving.tokens[-1] == "patch 2, 3"
+        assert driving.cue and set(driving.cue) < set(range(1, 13)), "the patches that differ, and not the class token"
+    assert type(found).load(found.save(tmp_path / "drivers.json")).inputs == found.inputs
