@@ -28,6 +28,7 @@ from icp.errors import (
 )
 from icp.evaluate import evaluate
 from icp.evaluation import Evaluation
+from icp.examples import Example
 from icp.faithfulness import OrderFaithfulness, order_faithfulness
 from icp.finetune import finetune
 from icp.frontier import Frontier
@@ -41,7 +42,7 @@ from icp.model import Model
 from icp.nested_sets import frontier
 from icp.pairs import FlippingPairs, PreservingPairs
 from icp.presets import PRESETS, Preset
-from icp.probes import Example, Probe
+from icp.probes import Probe
 from icp.properties import (
     ClassProbability,
     ErrorRate,

@@ -78,7 +78,7 @@ def default_lora(model: Model, **options: Any) -> "LoraConfig":
     projection = model.blocks[0].get_submodule(model.family.mlp_out.module)
     transposed = not isinstance(projection, nn.Linear)
     given = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear", "task_type": None}
-    if model.classes is not None:
+    if model.unembed is not None and model.classes is not None:
         given |= {"modules_to_save": [model.family.unembed.split(".")[0]]}
         given |= {} if model.family.pixels else {"task_type": "SEQ_CLS"}  # peft has none for images
     elif model.family.causal:
@@ -144,7 +144,7 @@ def keep_pruned(model: Model) -> Callable[[], None]:
     for choice in _cut_away(model):
         unit = choice.unit
         projection = _projection(model, unit)
-        columns = list(model.site(unit).columns(unit)) if unit.layer is not None else []
+        columns = list(model.holding(unit).site(unit).columns(unit)) if unit.layer is not None else []
         for name, parameter in projection.named_parameters():
             if not parameter.requires_grad or "lora_B" in name or name.endswith("bias"):
                 continue
@@ -183,7 +183,7 @@ def _without(choice: Choice, columns: list[int]) -> Callable[[Tensor], Tensor]:
 def require_pruned(model: Model) -> None:
     """Raise `PruneError` where a pruned unit's outgoing weights are not exactly zero, or erased directions are back."""
     for choice in _cut_away(model):
-        site = model.site(choice.unit)
+        site = model.holding(choice.unit).site(choice.unit)
         if site.outgoing is None:
             continue
         weights = site.outgoing[list(site.columns(choice.unit))].double()
@@ -207,6 +207,6 @@ def _cut_away(model: Model) -> list[Choice]:
 
 def _projection(model: Model, unit: Unit) -> nn.Module:
     if unit.layer is None:
-        return model.module.get_submodule(model.family.embed)
-    site = model.site(unit)
+        return model.module.get_submodule(model.holding(unit).family.embed)
+    site = model.holding(unit).site(unit)
     return site.block.get_submodule(site.projection.module)

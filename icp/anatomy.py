@@ -1,13 +1,13 @@
 """Where everything is in a live model: blocks, sites, units, and the head that its output is read from."""
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from icp.errors import UnitError
-from icp.families import Family, outgoing, unwrap
+from icp.family import Family, outgoing, unwrap
 from icp.sites import Site
 from icp.tokenizing import Classes, Masked, Represented
 from icp.units import KINDS, Unit, site_name
@@ -21,10 +21,14 @@ class Anatomy:
     family: Family
     kind: str
     name: str
+    captions: dict[str, str] | None
+    beside: Any
 
     @property
     def config(self) -> Any:
-        return self.module.config if self.kind == "transformers" else self.module.cfg
+        """The module's, or its tower's."""
+        whole = self.module.config if self.kind == "transformers" else self.module.cfg
+        return getattr(whole, f"{self.family.tower}_config") if self.family.tower else whole
 
     @cached_property
     def blocks(self) -> list[nn.Module]:
@@ -50,13 +54,17 @@ class Anatomy:
 
     def vocabulary_read(self, property: Any) -> int:
         """How many logits a position costs when this property reads it."""
-        if self.unembed is None:
-            return self.d_model
-        return self.unembed_weights()[0].shape[0] if property.reads_whole_vocabulary else 1
+        if self.family.represents:
+            return self.module.config.projection_dim if self.family.tower else self.d_model
+        if not property.reads_whole_vocabulary:
+            return 1
+        return len(self.classes.names) if self.classes else self.unembed_weights()[0].shape[0]
 
     @cached_property
     def classes(self) -> Classes | None:
-        """The classes of a classification head; None for a language model."""
+        """The classes of a classification head, or of captions; None for a language model."""
+        if self.family.reads == "captions":
+            return Classes(tuple(self.captions), first=True)
         if self.family.reads not in ("last", "first"):
             return None
         names = tuple(self.config.id2label[number] for number in range(self.config.num_labels))
@@ -70,7 +78,7 @@ class Anatomy:
         """
         if self.family.reads == "mask":
             return Masked(self.tokenizer)
-        if self.family.reads == "mean":
+        if self.family.represents:
             return Represented(self.represent)
         return self.classes or self.tokenizer
 
@@ -101,11 +109,12 @@ class Anatomy:
         parallel, n_heads = bool(family.parallel(config)), int(family.n_heads(config))
         n_key_heads = int(family.n_key_heads(config))
         embed, d_model = self.module.get_submodule(family.embed), self.d_model
-        sites = [Site(site_name("embed", None), None, embed, "output", d_model, 1, False)]
+        named = partial(site_name, tower=family.tower)
+        sites = [Site(named("embed", None), None, embed, "output", d_model, 1, False)]
         for layer, block in enumerate(self.blocks):
             d_head = outgoing(block, family.attn_out)[0].shape[0] // n_heads
             for kind, point, count in (("query", family.queries, n_heads), ("key", family.keys, n_key_heads)):
-                module, name = block.get_submodule(point.module), site_name(kind, layer)
+                module, name = block.get_submodule(point.module), named(kind, layer)
                 sites.append(Site(name, layer, module, point.side, count * d_head, d_head, False, part=point.part))
             for kind, point, projection in (
                 ("head", family.heads, family.attn_out),
@@ -114,19 +123,29 @@ class Anatomy:
                 width = outgoing(block, projection)[0].shape[0]
                 unit_width = width // n_heads if kind == "head" else 1
                 additive = family.norm == "before" and (parallel or kind == "neuron")
-                module, where = block.get_submodule(point.module), (site_name(kind, layer), layer)
+                module, where = block.get_submodule(point.module), (named(kind, layer), layer)
                 values = width, unit_width, additive, block, projection
                 sites.append(Site(*where, module, point.side, *values, flat=point.flat))
-            sites.append(Site(site_name("resid", layer), layer, block, "output", d_model, 1, False, on_residual=True))
+            sites.append(Site(named("resid", layer), layer, block, "output", d_model, 1, False, on_residual=True))
         return {site.name: site for site in sites}
+
+    def at(self, kind: str, layer: int | None) -> Site:
+        """The site where units of `kind` live in block `layer`, None for the embedding."""
+        return self.sites[site_name(kind, layer, self.family.tower)]
 
     def site(self, unit: Unit | str) -> Site:
         """The site of a unit; raises `UnitError` where the model has no such site or no such index."""
         unit = Unit.parse(unit)
         if unit.site not in self.sites:
+            if unit.tower != self.family.tower and unit.tower and self.family.tower:
+                raise UnitError(
+                    f"{unit} is in the {unit.tower} tower, and this is the {self.family.tower} tower of {self.name}: "
+                    "model.other is the other one"
+                )
+            before = f"{self.family.tower}." if self.family.tower else ""
             raise UnitError(
                 f"no site {unit.site!r} in {self.name}: it has {len(self.blocks)} blocks, "
-                f"blocks.0 to blocks.{len(self.blocks) - 1}, and hook_embed"
+                f"{before}blocks.0 to {before}blocks.{len(self.blocks) - 1}, and {before}hook_embed"
             )
         self.sites[unit.site].columns(unit)
         return self.sites[unit.site]
@@ -145,7 +164,7 @@ class Anatomy:
         for kind in dict.fromkeys(kinds):
             chosen = [None] if kind == "embed" else (range(len(self.blocks)) if layers is None else layers)
             for layer in chosen:
-                site = self.sites[site_name(kind, layer)]
+                site = self.at(kind, layer)
                 count = site.width // site.unit_width
                 match kind:
                     case "value":

@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from icp.errors import ArtefactError, IcpError, ProbeError
+from icp.examples import Example
 from icp.files import read_json, write_json
 from icp.model import Model
 from icp.predictions import Predictions, answered, probabilities_of
-from icp.probes import Example, Probe
+from icp.probes import Probe
 from icp.statistics import share_change, share_interval
 
 if TYPE_CHECKING:

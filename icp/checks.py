@@ -30,7 +30,7 @@ from icp.selection import Choice, Selection
 from icp.sweep.linear import Linear
 from icp.sweep.measure import measure
 from icp.tokenizing import encode
-from icp.units import Unit, site_name
+from icp.units import Unit
 from icp.weights import copied, copied_in
 
 CLOSE = 1e-6
@@ -73,13 +73,13 @@ class Case:
 
     @cached_property
     def read(self) -> Property:
-        """P: the logit difference, or of a model without a head the cosine with a sentence."""
-        return LogitDifference() if self.model.unembed is not None else Similarity()
+        """P: the logit difference, or of a model without a head the cosine with a reference."""
+        return Similarity() if self.model.family.represents else LogitDifference()
 
     @cached_property
     def scale(self) -> float:
         """What P is large beside: the largest logit, or a cosine's 1."""
-        if self.model.unembed is None:
+        if self.model.family.represents:
             return 1.0
         with torch.no_grad(), self.precise.frozen():
             return float(self.precise.logits(self.batch).abs().max())
@@ -100,7 +100,7 @@ class Case:
         chosen = []
         for kind in kinds:
             for layer in [None] if kind == "embed" else sorted({0, blocks // 2, blocks - 1}):
-                site = self.model.sites[site_name(kind, layer)]
+                site = self.model.at(kind, layer)
                 head = rng.randrange(site.width // site.unit_width)
                 index = (head, rng.randrange(site.unit_width)) if kind == "value" else (head,)
                 chosen.append(Unit(site.name, index))
@@ -176,7 +176,7 @@ def _padding(case: Case) -> tuple[bool, str]:
 def _agree(case: Case, got: np.ndarray, want: np.ndarray, close: float = CLOSE) -> tuple[bool, str]:
     apart = float(np.abs(got - want).max()) / case.scale
     moved = float(np.abs(want).max()) / case.scale
-    of = " of the logit scale" if case.model.unembed is not None else ""
+    of = "" if case.model.family.represents else " of the logit scale"
     return apart <= close < moved, f"{apart:.1e}{of} apart, effects up to {moved:.1e}"
 
 
@@ -197,7 +197,8 @@ def _cut(case: Case) -> tuple[bool, str]:
             hooked = model.logits(case.batch)
         cut = prune(model, selection)
         cut.save_pretrained(Path(folder) / "cut")
-        again = load(str(Path(folder) / "cut"), dtype=torch.float64)
+        towers = {"tower": model.family.tower, "captions": model.captions}
+        again = load(str(Path(folder) / "cut"), dtype=torch.float64, **towers)
         there, saved = cut.logits(case.batch), again.logits(case.batch)
         apart, off = _apart(case, hooked, there), _apart(case, there, saved)
         changed = _apart(case, hooked, model.logits(case.batch))
@@ -212,7 +213,7 @@ def _apart(case: Case, one: Tensor, other: Tensor) -> float:
 
 
 def _lora(case: Case) -> tuple[bool | None, str]:
-    if case.model.unembed is None:
+    if case.model.family.represents:
         return None, "training needs classes or tokens to answer with, and there is no head that gives them"
     model, units = case.model, [*case.units("head")[:1], *case.units("neuron")]
     cut = prune(model, Selection.of(model, units))

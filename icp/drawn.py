@@ -5,9 +5,10 @@ import random
 import torch
 
 from icp.errors import ModelError
+from icp.examples import Example
 from icp.images import Image
 from icp.model import Model
-from icp.probes import Example, Probe
+from icp.probes import Probe
 
 LENGTHS = (4, 6, 6)
 
@@ -15,8 +16,8 @@ LENGTHS = (4, 6, 6)
 def drawn_pairs(model: Model, seed: int = 0) -> Probe:
     """Three pairs of two lengths that differ in one word, with the same answers: the classes, or two words.
 
-    For a model without a head the one answer is a sentence of four words, to compare with. Of a model of images they
-    are images, which all have the same length.
+    For a model without a head the one answer is a sentence of four words, to compare with; for a text tower it is an
+    image. Of a model of images they are images, which all have the same length.
 
     Raises `ModelError` where the vocabulary has too few words of one token each.
     """
@@ -25,8 +26,8 @@ def drawn_pairs(model: Model, seed: int = 0) -> Probe:
     rng = random.Random(seed)
     words = _words(model, 4 + sum(LENGTHS) + len(LENGTHS), rng)
     answers = model.classes.names if model.classes else tuple(f" {word}" for word in words[:2])
-    if model.family.reads == "mean":
-        answers = (" ".join(words[:4]),)
+    if model.family.represents:
+        answers = (" ".join(words[:4]) if model.family.tower is None else model.beside.noise(seed),)
     rest, rows = iter(words[4:]), []
     for row, length in enumerate(LENGTHS):
         mine, other = [next(rest) for _ in range(length)], next(rest)
@@ -39,11 +40,12 @@ def drawn_pairs(model: Model, seed: int = 0) -> Probe:
 def _drawn_images(model: Model, seed: int) -> Probe:
     """Three images of noise, and as their counterparts the same with other noise in the upper half."""
     tokenizer, rows = model.tokenizer, []
+    answers = model.classes.names if model.classes else (" ".join(_words(model.other, 6, random.Random(seed))[:4]),)
     for row in range(3):
         pixels, other = (tokenizer.noise(6 * seed + 2 * row + which).pixels for which in (0, 1))
         half = pixels.shape[1] // 2
         changed = torch.cat([other[:, :half], pixels[:, half:]], 1)
-        rows.append(Example(Image(pixels), Image(changed), model.classes.names, label=row % 2))
+        rows.append(Example(Image(pixels), Image(changed), answers, label=row % 2 if model.classes else None))
     return Probe(tuple(rows))
 
 

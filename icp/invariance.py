@@ -29,7 +29,7 @@ from icp.sensitivity import lost, reference_effects
 from icp.sites import Site
 from icp.step import Objective, Step
 from icp.sweep.joint import require_disjoint
-from icp.units import Unit, site_name
+from icp.units import Unit
 
 
 @dataclass(frozen=True)
@@ -217,12 +217,10 @@ class Invariance(Objective):
             selection.require_fit(model, self.weights)
 
     def _place(self, model: Model) -> Site:
-        name = self.representation or site_name("resid", len(model.blocks) - 1)
+        first, last = model.at("resid", 0).name, model.at("resid", len(model.blocks) - 1).name
+        name = self.representation or last
         if name not in model.sites or not model.sites[name].on_residual:
-            raise UnitError(
-                f"no residual stream {name!r} in {model.name}: it has {site_name('resid', 0)} to "
-                f"{site_name('resid', len(model.blocks) - 1)}"
-            )
+            raise UnitError(f"no residual stream {name!r} in {model.name}: it has {first} to {last}")
         return model.sites[name]
 
     def _require_apart(self, model: Model) -> None:

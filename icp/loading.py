@@ -1,28 +1,38 @@
 """`load`: a `Model` from whatever you have, checked against its architecture row."""
 
 import json
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from icp.embedded import minilm, smollm2
-from icp.errors import ModelError, NotFiniteError
-from icp.families import BRIDGE, HOOKED_TRANSFORMER, Family, family_of
-from icp.hooks import captured
+from icp.errors import ModelError
+from icp.families import BRIDGE, HOOKED_TRANSFORMER, family_of
+from icp.family import Family
+from icp.fitting import check
 from icp.images import PROCESSOR, Patches
 from icp.model import Model
 from icp.quiet import quiet_transformers
-from icp.units import site_name
 from icp.weights import copied, without_name
 
 HEAD, IMAGE_HEAD = "ForSequenceClassification", "ForImageClassification"
 
 
+@dataclass(frozen=True)
+class Told:
+    """What was said of a model besides its name."""
+
+    tokenizer: Any = None
+    tower: str | None = None
+    captions: dict[str, str] | None = None
+
+
 def load(source: Any, tokenizer: Any = None, *, dtype: torch.dtype | None = None, device: "str | None" = None,
+         tower: str | None = None, captions: Mapping[str, str] | None = None,
          trust_remote_code: bool = False) -> Model:  # fmt: skip
     """A `Model` from whatever you have.
 
@@ -31,24 +41,44 @@ def load(source: Any, tokenizer: Any = None, *, dtype: torch.dtype | None = None
     `HookedTransformer` or a `TransformerBridge`. With a classification head in place of the unembedding, answers are
     the class names of the config. An encoder without a head gives representations (`icp.Similarity`). A model of images
     comes without a tokenizer; what it takes are pixels (`icp.Image`).
+
+    Of a CLIP, `tower` says whose units are meant, `"text"` or `"vision"`: it gives representations, which are compared
+    with those of texts and images alike (`icp.Similarity`). With `captions`, one for each name of a class, images are
+    classified by the caption that is most like them (Radford et al. 2021, without its ensembles), and the units are
+    those of the vision tower. `tokenizer` is that of the texts; `Model.other` is the other tower of the same weights.
+
     Weights are fp32 unless `dtype` says otherwise; a module that is handed in keeps its dtype and device.
 
     Raises `ModelError` where the source is unknown, has no tokenizer or no architecture row, or does not fit its row,
     and for a device that is not there.
     """
+    told = Told(tokenizer, *_classed(tower, captions))
     if isinstance(source, (str, Path)):
         _require_device(device)
-        model = _from_folder_or_hub(str(source), tokenizer, dtype or torch.float32, trust_remote_code)
+        model = _from_folder_or_hub(str(source), told, dtype or torch.float32, trust_remote_code)
         if device is not None:
             model.module.to(device)
     elif isinstance(source, nn.Module):
         if dtype is not None or device is not None:
             raise ModelError("dtype and device belong to loading by name: move the module itself before handing it in")
-        model = _from_module(source, tokenizer)
+        model = _from_module(source, told)
     else:
         raise ModelError(f"cannot load a model from a {type(source).__name__}: give a name, a folder or a module")
-    check(model)
+    for each in model.towers:
+        check(each)
     return model
+
+
+def _classed(tower: str | None, captions: Mapping[str, str] | None) -> tuple[str | None, dict[str, str] | None]:
+    """The tower that captions stand for; raises `ModelError` for captions that cannot classify."""
+    if captions is None:
+        return tower, None
+    if tower not in (None, "vision"):
+        raise ModelError(f"captions classify images, and tower={tower!r} was asked for: leave it out")
+    told = [each for pair in captions.items() for each in pair]
+    if len(captions) < 2 or not all(isinstance(each, str) and each.strip() for each in told):
+        raise ModelError(f"captions={dict(captions)!r}: give a caption for each of two or more names of classes")
+    return "vision", dict(captions)
 
 
 def _require_device(device: str | None) -> None:
@@ -63,7 +93,7 @@ def _require_device(device: str | None) -> None:
         ) from error
 
 
-def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_remote_code: bool) -> Model:
+def _from_folder_or_hub(name: str, told: Told, dtype: torch.dtype, trust_remote_code: bool) -> Model:
     from safetensors import SafetensorError
     from transformers import (
         MODEL_MAPPING,
@@ -83,10 +113,12 @@ def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_rem
         raise ModelError(f"the folder {where} has no config.json: it is not a saved transformers model")
     try:
         config = AutoConfig.from_pretrained(where, **options)
-        family = family_of(config.model_type)  # before gigabytes of weights are read
+        family = family_of(config.model_type, told.tower)  # before gigabytes of weights are read
         classifies = any(name.endswith(HEAD) for name in config.architectures or ())
         kind = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
-        if family.pixels:
+        if family.tower:
+            kind = AutoModel
+        elif family.pixels:
             kind = AutoModelForImageClassification
         elif not (classifies or family.causal):
             bare = MODEL_MAPPING[type(config)].__name__ in (config.architectures or ())
@@ -99,23 +131,23 @@ def _from_folder_or_hub(name: str, tokenizer: Any, dtype: torch.dtype, trust_rem
         if "trust_remote_code" in str(error):
             way_out = "pass trust_remote_code=True only if you trust it"
         raise ModelError(f"cannot load a model from {name!r}: {_first_line(error)} ({way_out})") from error
-    if kind is AutoModel:
+    if kind is AutoModel and not family.tower:
         _require_mean(name, path / "1_Pooling" / "config.json")
         if found["missing_keys"] and all(key.startswith("pooler.") for key in found["missing_keys"]):
             module.pooler, found["missing_keys"] = None, set()  # it takes the first token, which is not read here
     _require_whole(name, found)
+    tokenizer = told.tokenizer
     try:
-        if not family.pixels:
-            tokenizer = tokenizer or AutoTokenizer.from_pretrained(where, **options)
+        if family.tower or not family.pixels:
+            tokenizer = told.tokenizer or AutoTokenizer.from_pretrained(where, **options)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"no tokenizer in {name!r}: save it into that folder with tokenizer.save_pretrained, "
             f"or pass icp.load({name!r}, tokenizer=...) ({_first_line(error)})"
         ) from error
-    model = _from_module(module, tokenizer, name=name)
-    processor = path / PROCESSOR
-    if family.pixels and processor.is_file():
-        model = replace(model, tokenizer=replace(model.tokenizer, processor=processor.read_text("utf-8")))
+    model = _from_module(module, replace(told, tokenizer=tokenizer), name)
+    if (processor := path / PROCESSOR).is_file():
+        model = _with_processor(model, processor.read_text("utf-8"))
     kept = path / "icp_selection.safetensors"
     if kept.is_file():
         from icp.selection import Selection
@@ -156,7 +188,17 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _from_module(module: nn.Module, tokenizer: Any, name: str | None = None) -> Model:
+def _with_processor(model: Model, text: str) -> Model:
+    """The model with this file kept for its images, where it reads any in one of its towers."""
+    kept = {
+        name: replace(read, processor=text)
+        for name in ("tokenizer", "beside")
+        if isinstance(read := getattr(model, name), Patches)
+    }
+    return replace(model, **kept)
+
+
+def _from_module(module: nn.Module, told: Told, name: str | None = None) -> Model:
     kinds = {base.__name__ for base in type(module).__mro__}
     if "PeftModel" in kinds:
         if module.active_peft_config.is_prompt_learning:
@@ -165,23 +207,26 @@ def _from_module(module: nn.Module, tokenizer: Any, name: str | None = None) -> 
                 "load its base model, or use an adapter such as LoRA"
             )
         name = name or getattr(getattr(module, "config", None), "_name_or_path", "") or None
-        return _from_module(_merged(module), tokenizer, name)
+        return _from_module(_merged(module), told, name)
     if any("BaseTunerLayer" in {base.__name__ for base in type(part).__mro__} for part in module.modules()):
         raise ModelError(
             f"this {type(module).__name__} has adapters inside, which are not its own weights: load the peft model "
             "around it, or merge them first"
         )
+    tokenizer, beside = told.tokenizer, None
     if "TransformerBridge" in kinds or "HookedTransformer" in kinds:
         tokenizer = tokenizer or module.tokenizer
         bridge = "TransformerBridge" in kinds
         family, kind = (BRIDGE, "bridge") if bridge else (HOOKED_TRANSFORMER, "hooked_transformer")
         name = name or getattr(module.cfg, "model_name", kind)
     elif hasattr(module, "config") and hasattr(module.config, "model_type"):
-        family, kind = family_of(module.config.model_type), "transformers"
+        family, kind = family_of(module.config.model_type, told.tower), "transformers"
         name = name or getattr(module.config, "_name_or_path", "") or module.config.model_type
         if not family.causal and getattr(module.config, "is_decoder", False):
             raise ModelError(f"{name} is a {family.name} that is a decoder: only encoders of that row are supported")
-        if type(module).__name__.endswith(HEAD):
+        if family.tower:
+            family, tokenizer, beside = _tower(family, module, told)
+        elif type(module).__name__.endswith(HEAD):
             family = _classifying(family, module.config, tokenizer)
         elif family.pixels:
             tokenizer = _patches(module, tokenizer, name)
@@ -194,7 +239,9 @@ def _from_module(module: nn.Module, tokenizer: Any, name: str | None = None) -> 
         )
     if tokenizer is None:
         raise ModelError(f"{name} came without a tokenizer: pass icp.load(model, tokenizer=...)")
-    return Model(module, tokenizer, family, kind, name)
+    if told.tower and not family.tower:
+        raise ModelError(f"{name} has one tower, and tower={told.tower!r} was asked for: leave it and captions out")
+    return Model(module, tokenizer, family, kind, name, captions=told.captions, beside=beside)
 
 
 def _classifying(family: Family, config: Any, tokenizer: Any) -> Family:
@@ -221,6 +268,26 @@ def _without_head(family: Family, module: nn.Module) -> Family:
             "AutoModelForCausalLM or AutoModelForSequenceClassification does (only encoders are read without a head)"
         )
     return family.headless()
+
+
+def _tower(family: Family, module: nn.Module, told: Told) -> tuple[Family, Any, Any]:
+    """The row of a tower, what it reads with and what the other does; raises `ModelError` without both towers."""
+    if not callable(getattr(module, family.features, None)):
+        raise ModelError(
+            f"a {type(module).__name__} is not the whole of a CLIP: load the CLIPModel, which has both towers"
+        )
+    if told.tokenizer is None:
+        raise ModelError("a CLIP came without the tokenizer of its texts: pass icp.load(model, tokenizer=...)")
+    ended = told.tokenizer("a")["input_ids"][-1:]
+    if ended != [told.tokenizer.eos_token_id]:
+        raise ModelError(
+            "the tokenizer does not end a text with its end token, at which a CLIP reads it: give the one that the "
+            "model was trained with"
+        )
+    patches = Patches.of(module.config.vision_config)
+    if told.captions is not None:
+        return family.captioned(), patches, told.tokenizer
+    return (family, patches, told.tokenizer) if family.pixels else (family, told.tokenizer, patches)
 
 
 def _patches(module: nn.Module, tokenizer: Any, name: str) -> Patches:
@@ -257,85 +324,3 @@ def _merged(module: Any) -> nn.Module:
     if module.get_model_status().merged_adapters:
         base.unmerge_adapter()
     return base.unload()
-
-
-def check(model: Model) -> None:
-    """Compare the architecture row with the live module; raises `ModelError` naming what does not fit.
-
-    One short forward pass shows that every site has the width its weights say, and that in every block the outputs of
-    the two projections add up to what the residual stream gained, unless they are normed or the user hooked it. Four
-    more show that editing a site of each kind changes the output, and two that the queries, and the keys, of some block
-    do.
-    """
-
-    def misfit(why: object) -> ModelError:
-        return ModelError(f"{model.name} does not fit the row {model.family.name!r}: {why}")
-
-    with torch.no_grad(), model.frozen():
-        try:
-            sites, entrances = list(model.sites.values()), model.entrances
-        except AttributeError as error:
-            raise misfit(error) from error
-        batch = model.trial(1, 4)
-        values: dict[str, Tensor] = {}
-        entered: dict[int, Tensor] = {}
-        added: dict[int, list[Tensor]] = {layer: [] for layer in range(len(model.blocks))}
-        handles = [
-            entrance.register_forward_pre_hook(lambda m, args, layer=layer: entered.update({layer: args[0]}))
-            for layer, entrance in enumerate(entrances)
-        ]
-        try:
-            with captured(sites, values):
-                clean = model.logits(batch)
-        finally:
-            for handle in handles:
-                handle.remove()
-        if not torch.isfinite(clean).all():
-            raise NotFiniteError(f"{model.name} returns NaN or infinity on a plain input: its weights are damaged")
-        stream = (*batch.ids.shape, model.sites["hook_embed"].width)
-        for layer in range(len(model.blocks) + model.family.whole_after):
-            if layer not in entered or entered[layer].shape != stream:
-                where = model.family.after if layer == len(model.blocks) else f"block {layer}"
-                seen = tuple(entered[layer].shape) if layer in entered else "nothing"
-                raise misfit(f"a residual stream {stream} should enter {where}, the live module lets in {seen}")
-        for site in sites:
-            if site.name not in values or values[site.name].shape[-1] != site.width:
-                seen = values[site.name].shape[-1] if site.name in values else "nothing"
-                raise misfit(f"{site.name} should carry {site.width} values, the live module carries {seen}")
-            if site.outgoing is not None:
-                if site.outgoing.shape[1] != stream[2]:
-                    raise misfit(
-                        f"{site.name} should write {stream[2]} values, its projection {site.outgoing.shape[1]}"
-                    )
-                part = values[site.name] @ site.outgoing
-                added[site.layer].append(part if site.bias is None else part + site.bias)
-        for layer, parts in added.items():
-            if model.family.norm != "before" or model.user_hooked(layer):
-                continue
-            gained = entered[layer + 1] - entered[layer]
-            if not torch.allclose(sum(parts), gained, rtol=0.02, atol=0.02 * float(gained.abs().max())):
-                raise misfit(f"in block {layer} the parts do not add up to what the residual stream gained")
-        middle = len(model.blocks) // 2
-        for kind in ("head", "neuron", "resid", "embed"):
-            site = model.sites[site_name(kind, None if kind == "embed" else middle)]
-            handle = site.hook(_moved)
-            try:
-                changed = model.logits(batch)
-            finally:
-                handle.remove()
-            if torch.equal(changed, clean):
-                raise misfit(f"editing {site.name} changes nothing")
-        for kind in ("query", "key"):
-            with ExitStack() as stack:
-                stack.callback(site.hook(_moved).remove)
-                for layer in range(len(model.blocks)):
-                    # NaN, since no finite query shows where all keys are 0.
-                    point = model.sites[site_name(kind, layer)]
-                    stack.callback(point.hook(lambda v: torch.full_like(v, torch.nan)).remove)
-                without = model.logits(batch)
-            if torch.equal(without, changed):
-                raise misfit(f"editing {site_name(kind, 'L')} changes nothing in any block")
-
-
-def _moved(values: Tensor) -> Tensor:
-    return values + torch.linspace(1, 2, values.shape[-1], dtype=values.dtype, device=values.device)

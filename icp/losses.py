@@ -128,7 +128,7 @@ class Losses:
         """What is read of a run, in float32 at least; `forward` as in `step`."""
         forward = self.model.module if forward is None else forward
         if self.model.classes is not None:  # of each row, the last token's, where it is read
-            logits = forward(**self.model.arguments(batch)).logits[reads.rows][:, reads.tokens]
+            logits = self.model.answering(forward(**self.model.arguments(batch)))[reads.rows][:, reads.tokens]
         elif any(parameter.requires_grad for parameter in self.model.unembed.parameters()):
             logits = forward(**self.model.arguments(batch)).logits[reads.rows, reads.positions]
             logits = logits if reads.tokens is None else logits[:, reads.tokens]

@@ -10,9 +10,10 @@ from tqdm.auto import tqdm
 
 from icp.alignment import Alignment
 from icp.errors import DataError
+from icp.examples import Example
 from icp.masking import own_positions, require_masked
 from icp.model import Model
-from icp.probes import Example, Probe, Tokens
+from icp.probes import Probe, Tokens
 from icp.properties import PseudoLogLikelihood
 from icp.sweep.plan import values_of_tokens
 from icp.tokenizing import encode

@@ -12,11 +12,12 @@ from typing import Any
 from torch import nn
 
 from icp.errors import ModelError
-from icp.families import Family
+from icp.families import family_of
+from icp.family import Family
 from icp.images import Patches
 from icp.quiet import quiet_transformers
 from icp.running import Running
-from icp.units import site_name
+from icp.units import TOWERS, Unit
 from icp.weights import copied, weights_digest
 
 CHECKPOINT_FILES = ("icp_selection.safetensors", "generation_config.json", "model.safetensors.index.json")
@@ -27,7 +28,9 @@ class Model(Running):
     """What `load` returns.
 
     `kind` is `"transformers"`, `"bridge"` or `"hooked_transformer"`: the module computes on itself whichever it is.
-    `selection` is what was cut from it, where something was (see `icp.prune`).
+    `selection` is what was cut from it, where something was (see `icp.prune`). Of a model with two towers it is one of
+    them, with the tokenizer of the texts or the `Patches` of the images that it reads: `beside` has those of the other,
+    and `captions` by class, where images are classified by them.
     """
 
     module: nn.Module
@@ -37,6 +40,8 @@ class Model(Running):
     name: str
     selection: Any = None
     tuning: Any = None
+    captions: dict[str, str] | None = None
+    beside: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what was found out about the live module: a copy of that would hold on to tensors of its own."""
@@ -45,8 +50,29 @@ class Model(Running):
     @property
     def settings(self) -> list[dict[str, Any]]:
         """The configs of all that computes: a bridge has its own and that of the module it is laid over."""
+        own = self.module.config if self.kind == "transformers" else self.module.cfg
         original = [self.module.original_model.config] if self.kind == "bridge" else []
-        return [config.to_dict() for config in (self.config, *original)]
+        captions = [] if self.captions is None else [{"captions": self.captions}]
+        return [*(config.to_dict() for config in (own, *original)), *captions]
+
+    @cached_property
+    def other(self) -> "Model":
+        """The other tower of the same module, without captions; raises `ModelError` where there is one tower."""
+        if self.family.tower is None:
+            raise ModelError(f"{self.name} has one tower: there is no other")
+        (tower,) = (tower for tower in TOWERS if tower != self.family.tower)
+        family = family_of(self._model_type, tower)
+        return replace(self, tokenizer=self.beside, beside=self.tokenizer, family=family, captions=None)
+
+    @property
+    def towers(self) -> "tuple[Model, ...]":
+        """This model and, of two towers, the other."""
+        return (self,) if self.family.tower is None else (self, self.other)
+
+    def holding(self, unit: Unit) -> "Model":
+        """The tower of this module that a unit of either is in: this model, where there is one."""
+        either = self.family.tower is not None and unit.tower is not None
+        return self.other if either and unit.tower != self.family.tower else self
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -117,12 +143,18 @@ class Model(Running):
 
     @cached_property
     def _architecture(self) -> str:
-        widest = self.sites[site_name("neuron", 0)]
-        head = self.sites[site_name("head", 0)]
+        if self.family.tower is None:
+            return f"{self._model_type}, {self._sizes}"
+        sizes = {each.family.tower: each._sizes for each in (self, self.other)}
+        return ", ".join([self._model_type, *(f"{tower}: {sizes[tower]}" for tower in TOWERS)])
+
+    @cached_property
+    def _sizes(self) -> str:
+        widest, head = self.at("neuron", 0), self.at("head", 0)
         outputs = "no head" if self.unembed is None else f"vocab {len(self.unembed_weights()[0])}"
         heads = head.width // head.unit_width
         sizes = f"heads {heads}x{head.unit_width}, d_mlp {widest.width}, {outputs}"
-        return f"{self._model_type}, layers {len(self.blocks)}, d_model {self.d_model}, {sizes}"
+        return f"layers {len(self.blocks)}, d_model {self.d_model}, {sizes}"
 
     @property
     def _model_type(self) -> str:
@@ -133,10 +165,8 @@ class Model(Running):
 
     @cached_property
     def _tokenizer_digest(self) -> str:
-        if isinstance(self.tokenizer, Patches):
-            return self.tokenizer.digest
-        vocab = sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1])
-        return hashlib.sha256(json.dumps(vocab).encode()).hexdigest()[:16]
+        read = [self.tokenizer] if self.beside is None else [self.tokenizer, self.beside]
+        return " and ".join(sorted(map(_digest, read)))
 
     def copy(self) -> "Model":
         """A model of the same kind with weights of its own."""
@@ -156,7 +186,16 @@ class Model(Running):
             )
         with quiet_transformers(), writing_folder(folder, "config.json", '"model_type"', CHECKPOINT_FILES) as work:
             self.module.save_pretrained(work)
-            self.tokenizer.save_pretrained(work)
+            for read in (self.tokenizer, self.beside):
+                if read is not None:
+                    read.save_pretrained(work)
             if self.selection is not None:
                 self.selection.save(work / "icp_selection.safetensors")
         return Path(folder)
+
+
+def _digest(tokenizer: Any) -> str:
+    if isinstance(tokenizer, Patches):
+        return tokenizer.digest
+    vocab = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return hashlib.sha256(json.dumps(vocab).encode()).hexdigest()[:16]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from icp.errors import ArtefactError, ProbeError
+from icp.examples import shown
 from icp.files import read_json, write_json
 from icp.images import load_images, save_images
 from icp.probes import Probe
@@ -51,7 +52,7 @@ class Pairs:
 
     def save(self, path: "str | Path") -> Path:
         """Write JSON: the kind, and the fields of every pair; of images the pixels too, as `Probe.save` does."""
-        save_images(path, (each for e in self.probe.examples for each in (e.text, e.counterpart)))
+        save_images(path, (each for example in self.probe.examples for each in example.inputs))
         return write_json(path, FORMAT, VERSION, {"kind": self.kind, "pairs": self.stored})
 
     @classmethod
@@ -69,7 +70,7 @@ class Pairs:
         if not issubclass(of_kind[kind], cls):
             raise ArtefactError(f"{path} holds {kind} pairs, and {cls.kind} ones are needed")
         images = load_images(path)
-        rows = [row | {n: images[row[n]] for n in ("text", "counterpart") if row.get(n) in images} for row in rows]
+        rows = [shown(row, images) for row in rows]
         try:
             return of_kind[kind].from_stored(rows)
         except ProbeError as error:

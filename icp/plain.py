@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icp.images import PatchTokens
+from icp.images import Image, PatchTokens
 from icp.interventions import Mask, Scale, Swap
 from icp.model import Model
 from icp.probes import Probe
 from icp.properties import LogitDifference
-from icp.tokenizing import encode
+from icp.tokenizing import Input, encode
 from icp.units import Unit
 
 Edit = Callable[[Tensor], Tensor | None]
@@ -52,13 +52,26 @@ def plainly(model: Model) -> Run:
         hooks = site.module.register_forward_pre_hook, site.module.register_forward_hook
         handle = hooks[0](before) if site.side == "input" else hooks[1](after)
         try:
-            output = model.module(_given(model, ids))
-            logits = output.last_hidden_state if model.unembed is None else output.logits
+            logits = _called(model, ids)
         finally:
             handle.remove()
         return logits.view(-1, logits.shape[-1])
 
     return run
+
+
+def _called(model: Model, ids: list[int]) -> Tensor:
+    """What the module gives: logits, or of a model without a head what the last block gives, or a pooled feature."""
+    given = _given(model, ids)
+    match model.family.reads:
+        case "captions":
+            captions = model.beside([*model.captions.values()], padding=True, return_tensors="pt").to(model.device)
+            return model.module(captions["input_ids"], given, captions["attention_mask"]).logits_per_image
+        case "pooled":
+            return getattr(model.module, model.family.features)(given).pooler_output
+        case "mean":
+            return model.module(given).last_hidden_state
+    return model.module(given).logits
 
 
 def _given(model: Model, ids: list[int]) -> Tensor:
@@ -109,7 +122,7 @@ class Loop:
             return np.array(edited) - clean
 
     def _plain(self, ids: list[int]) -> Tensor:
-        return self.run(ids, "hook_embed", lambda value: None)
+        return self.run(ids, self.model.at("embed", None).name, lambda value: None)
 
     def _each(self, unit: Unit, what: Any, tokens: Any, reads: list[Callable[[Tensor], float]]) -> list[float]:
         """P of every example under the intervention."""
@@ -136,10 +149,15 @@ class Loop:
 
     def _reads(self, tokens: Any) -> list[Callable[[Tensor], float]]:
         """From what a run gives to P, a function an example."""
-        if self.model.unembed is None:
-            sentences = (encode(self.model.tokenizer, example.answers[0], "") for example in self.probe.examples)
-            return [partial(_cosine, self._plain(ids).mean(0)) for ids in sentences]
+        if self.model.family.represents:
+            return [partial(_cosine, self._reference(example.answers[0])) for example in self.probe.examples]
         return [partial(self._difference, tokens, example) for example in range(len(tokens.inputs))]
+
+    def _reference(self, answer: Input) -> Tensor:
+        """The representation of what is compared with, in either tower."""
+        either = self.model.towers
+        model = next((one for one in either if one.family.pixels == isinstance(answer, Image)), self.model)
+        return _called(model, encode(model.tokenizer, answer, "")).flatten(0, -2).mean(0)
 
     def _difference(self, tokens: Any, example: int, logits: Tensor) -> float:
         ((position, _, (yes, no)),) = LogitDifference().targets(tokens, example, self.model.answered_by)

@@ -1,11 +1,10 @@
-"""Inputs with answers and, where there is one, the counterpart, the group, and the label."""
+"""Examples as a probe: split, balanced, saved, and made into tokens."""
 
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from numbers import Real
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,60 +13,14 @@ from jaxtyping import Float
 
 from icp.alignment import Alignment, align
 from icp.errors import ArtefactError, ProbeError
+from icp.examples import Example, example_of
 from icp.files import writing_file
-from icp.images import Image, load_images, save_images
+from icp.images import load_images, save_images
 from icp.properties import LogitDifference, Property
 from icp.statistics import Clusters, clusters_of
 from icp.tokenizing import Input, encode
 
 FIELDS = ("template", "word", "group", "text")
-
-
-@dataclass(frozen=True)
-class Example:
-    """One input: a text, or an `icp.Image`. `label` is the index of the right answer in `answers`.
-
-    The counterpart is of the same kind, and of images of the same shape. `group` is the value that the cue has in
-    `text`, `counterpart_group` the one that it has in `counterpart`.
-    """
-
-    text: Input
-    counterpart: Input | None = None
-    answers: tuple[str, ...] = ()
-    label: int | None = None
-    template: str | None = None
-    word: str | None = None
-    group: str | None = None
-    counterpart_group: str | None = None
-
-    def __post_init__(self):
-        if isinstance(self.text, str) and not self.text.strip():
-            raise ProbeError("an example has an empty text: give every example some words")
-        shapes = {getattr(each, "shape", None) for each in (self.text, self.counterpart) if each is not None}
-        if len(shapes) > 1:
-            raise ProbeError(
-                f"{self.text!r} has the counterpart {self.counterpart!r}: of a text that is a text, of an image one of "
-                "the same shape"
-            )
-        if self.label is not None and not 0 <= self.label < len(self.answers):
-            raise ProbeError(f"label {self.label} of {self.text!r} is not an index into its answers {self.answers}")
-        if self.counterpart is None and self.counterpart_group is not None:
-            raise ProbeError(
-                f"{self.text!r} has the counterpart_group {self.counterpart_group!r} and no counterpart: give both"
-            )
-
-    @property
-    def stored(self) -> dict[str, Any]:
-        """Every field by name, as artefacts keep it; of an image its name, which tells its pixels from others.
-
-        The group of the counterpart is left out where there is none: what was measured before there was such a field
-        has the digest that it had.
-        """
-        told = {field.name: getattr(self, field.name) for field in fields(self)}
-        told |= {name: str(told[name]) for name in ("text", "counterpart") if isinstance(told[name], Image)}
-        if self.counterpart_group is None:
-            del told["counterpart_group"]
-        return told
 
 
 @dataclass(frozen=True)
@@ -108,7 +61,7 @@ class Probe:
             raise ProbeError(f"{(rows if isinstance(rows, str) else answers)!r} is one string: give a list of them")
         if hasattr(rows, "to_dict"):
             rows = rows.astype(object).where(rows.notna(), None).to_dict("records")
-        return cls(tuple(_example(row, tuple(answers)) for row in rows))
+        return cls(tuple(example_of(row, tuple(answers)) for row in rows))
 
     def split(
         self, by: str | Sequence[str], seed: int = 0, fractions: Sequence[float] = (0.4, 0.3, 0.3)
@@ -187,7 +140,7 @@ class Probe:
 
     def save(self, path: "str | Path") -> Path:
         """Write one JSON object a line; of images the names, and their pixels into a safetensors file beside it."""
-        save_images(path, (each for e in self.examples for each in (e.text, e.counterpart)))
+        save_images(path, (each for example in self.examples for each in example.inputs))
         with writing_file(path) as work:
             work.write_text("".join(json.dumps(e.stored, ensure_ascii=False) + "\n" for e in self.examples), "utf-8")
         return Path(path)
@@ -213,9 +166,7 @@ class Probe:
                 row = json.loads(line)
                 if isinstance(row, dict) and "format" in row:
                     raise ArtefactError(f"{path} holds {row['format']!r}, not the examples of a probe, one a line")
-                if images and isinstance(row, dict):
-                    row |= {n: images[row[n]] for n in ("text", "counterpart") if row.get(n) in images}
-                examples.append(_example(row, ()))
+                examples.append(example_of(row, images=images))
             except json.JSONDecodeError as error:
                 raise ArtefactError(
                     f"line {number} of {path} is not JSON ({error}): the file is cut short or foreign"
@@ -301,37 +252,3 @@ class Tokens:
             raise ProbeError(
                 f"cannot swap with the counterpart: {listed}{more}; probe.alignable(model) leaves these out"
             )
-
-
-def _example(row: Any, answers: tuple[str, ...]) -> Example:
-    if isinstance(row, Example):
-        return row if row.answers or not answers else replace(row, answers=answers)
-    if isinstance(row, Input):
-        return Example(row, answers=answers)
-    if isinstance(row, Mapping):
-        unknown = set(row) - {f.name for f in fields(Example)}
-        if unknown or "text" not in row:
-            raise ProbeError(
-                f"an example has the fields {sorted(row)}: it needs 'text' and may have "
-                f"{', '.join(f.name for f in fields(Example)[1:])}"
-            )
-        return Example(**_typed(row, answers))
-    if isinstance(row, Sequence) and len(row) == 2 and all(isinstance(part, Input) for part in row):
-        return Example(row[0], row[1], answers=answers)
-    raise ProbeError(f"cannot read an example from {row!r}: give a pair of texts, a mapping, or an icp.Example")
-
-
-def _typed(row: Mapping[str, Any], answers: tuple[str, ...]) -> dict[str, Any]:
-    """A row of a file or a table with the types of `Example`; a column of labels with gaps comes as floats."""
-    typed = {**row, "answers": row.get("answers") or answers}
-    if isinstance(label := row.get("label"), Real) and float(label).is_integer():
-        typed["label"] = int(label)
-    kinds = {"text": Input, "counterpart": Input | None, "answers": tuple | list, "label": int | None}
-    wrong = [name for name, value in typed.items() if not isinstance(value, kinds.get(name, str | None))]
-    if wrong or not all(isinstance(answer, str) for answer in typed["answers"]):
-        name = wrong[0] if wrong else "answers"
-        raise ProbeError(
-            f"the {name} of an example cannot be {typed[name]!r}: "
-            "answers are a list of strings, a label is a whole number, everything else is a string (or an icp.Image)"
-        )
-    return typed | {"answers": tuple(typed["answers"])}

@@ -24,7 +24,8 @@ from icp.tokenizing import (
 )
 
 if TYPE_CHECKING:
-    from icp.probes import Example, Tokens
+    from icp.examples import Example
+    from icp.probes import Tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,11 +282,12 @@ class PairGap(Property):
 
 @dataclass(frozen=True)
 class Similarity(Property):
-    """The cosine of a text's representation and that of answer number `answer`, a reference sentence.
+    """The cosine of an input's representation and that of answer number `answer`, a reference.
 
     For a model without a head. A representation is the mean of what the last block gives over attended tokens, those
-    that begin and end a text among them (Reimers and Gurevych 2019, mean pooling). That of the reference is the one
-    that the module gives without any hook: no intervention reaches it.
+    that begin and end a text among them (Reimers and Gurevych 2019, mean pooling), or what the model makes of it by
+    itself: of a CLIP's towers the projected features, so that a text and an image can be compared (Radford et al.
+    2021). That of the reference is the one that the module gives without any hook: no intervention reaches it.
     """
 
     answer: int = 0
@@ -295,7 +297,7 @@ class Similarity(Property):
         row = tokens.probe.examples[example]
         if not 0 <= self.answer < len(row.answers):
             raise ProbeError(
-                f"{row.text!r} has no answer number {self.answer}: a similarity needs a sentence there to compare with"
+                f"{row.text!r} has no answer number {self.answer}: a similarity needs a reference there to compare with"
             )
         return [(0, 1.0, [self.answer])]
 

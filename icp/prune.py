@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from icp.errors import PruneError
-from icp.families import BiasSwitch, Projection, outgoing, unwrap
+from icp.family import BiasSwitch, Projection, outgoing, unwrap
 from icp.interventions import affine
 from icp.model import Model
 from icp.selection import Choice, Selection, constants, erased
@@ -40,7 +40,7 @@ def prune(model: Model, selection: Selection, *, weights: str = "same") -> Model
                 f"{choice.unit} cannot be cut from weights, since every block writes and reads the residual stream: "
                 "mask it with hooks, or cut the neurons and heads that write it"
             )
-        if choice.unit.layer is None and model.family.pixels:
+        if choice.unit.layer is None and model.holding(choice.unit).family.pixels:
             raise PruneError(
                 f"{choice.unit} cannot be cut from weights, since patches, positions and the class token all write it: "
                 "mask it with hooks, or cut the neurons and heads that read it"
@@ -53,10 +53,8 @@ def prune(model: Model, selection: Selection, *, weights: str = "same") -> Model
         by_site.setdefault(choice.unit.site, []).append(choice)
     with torch.no_grad():
         for choices in by_site.values():
-            if choices[0].unit.layer is None:
-                _cut_embedding(pruned, choices)
-            else:
-                _cut_projection(pruned, choices)
+            unit = choices[0].unit
+            (_cut_embedding if unit.layer is None else _cut_projection)(pruned.holding(unit), choices)
     pruned = replace(pruned, selection=Selection(joined, pruned.binding, selection.origin), tuning=None)
     _prove(model, pruned, selection, weights)
     return pruned
@@ -155,23 +153,24 @@ def _prove(model: Model, pruned: Model, selection: Selection, weights: str) -> N
     unit does.
     """
     for choice in selection.choices:
-        site = pruned.site(choice.unit)
+        site = pruned.holding(choice.unit).site(choice.unit)
         if (
             choice.role == "prune"
             and site.outgoing is not None
             and site.outgoing[list(site.columns(choice.unit))].any()
         ):
             raise PruneError(f"the cut left outgoing weights of {choice.unit}: please report this architecture")
-    batch = model.trial(2, 8)
-    with torch.no_grad(), model.frozen(), pruned.frozen():
-        with selection.applied(model, weights):
-            hooked = model.logits(batch)
-        cut = pruned.logits(batch)
-    scale = float(hooked.abs().max())
-    difference = float((hooked - cut).abs().max())
-    tolerance = min(0.25, 50 * torch.finfo(model.dtype).eps ** 0.75) * scale
-    if not difference <= tolerance:
-        raise PruneError(
-            f"the cut copy differs from the hooked model by {difference:.3g} in a logit (tolerance {tolerance:.3g}): "
-            "please report this architecture"
-        )
+    for one, other in zip(model.towers, pruned.towers):
+        batch = one.trial(2, 8)
+        with torch.no_grad(), one.frozen(), other.frozen():
+            with selection.applied(one, weights):
+                hooked = one.logits(batch)
+            cut = other.logits(batch)
+        scale = float(hooked.abs().max())
+        difference = float((hooked - cut).abs().max())
+        tolerance = min(0.25, 50 * torch.finfo(model.dtype).eps ** 0.75) * scale
+        if not difference <= tolerance:
+            raise PruneError(
+                f"the cut copy differs from the hooked model by {difference:.3g} in a logit (tolerance "
+                f"{tolerance:.3g}): please report this architecture"
+            )

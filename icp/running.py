@@ -24,9 +24,9 @@ from icp.hooks import (
     stopping_after,
     stopping_at,
 )
+from icp.images import Image
 from icp.sites import Site
-from icp.tokenizing import encode
-from icp.units import site_name
+from icp.tokenizing import Input, encode
 
 
 class Running(Anatomy):
@@ -41,13 +41,15 @@ class Running(Anatomy):
             raise ModelError(f"unknown padding side {side!r}: use 'left' or 'right'")
         if self.family.pixels:
             return ImageBatch.of(sequences, self.device, self.dtype)
+        filler = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+        if self.family.tower:  # whose representation is read at the first end token, which often pads too
+            filler = 0
         longest = max(len(s) for s in sequences)
         if self.context is not None and longest > self.context:
             words = self.tokenizer.decode(max(sequences, key=len)[:60], skip_special_tokens=True).split()
             raise ProbeError(
                 f"{' '.join(words)[:60]!r} has {longest} tokens, {self.name} reads at most {self.context}: shorten it"
             )
-        filler = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
         return Batch.padded(sequences, side, filler, self.device, self.family.first_position(self.config))
 
     def trial(self, rows: int, length: int) -> Batch:
@@ -55,11 +57,21 @@ class Running(Anatomy):
         if self.family.pixels:
             return self.pad([self.tokenizer.encode(self.tokenizer.noise(row)) for row in range(rows)])
         generator = torch.Generator().manual_seed(0)
-        return self.pad(torch.randint(0, len(self.tokenizer), (rows, length), generator=generator).tolist())
+        drawn = torch.randint(0, len(self.tokenizer), (rows, length), generator=generator)
+        if self.family.tower:
+            drawn[:, -1] = self.tokenizer.eos_token_id
+        return self.pad(drawn.tolist())
 
     def arguments(self, batch: Batch) -> dict[str, Any]:
-        """Keyword arguments of the module's forward."""
+        """Keyword arguments of the module's forward, or of what gives a tower's representations."""
+        if self.family.reads == "captions":
+            texts = [encode(self.beside, caption, "") for caption in self.captions.values()]
+            return batch.arguments() | self.other.pad(texts).arguments()
         return batch.arguments() | ({"use_cache": False} if self.family.causal else {})
+
+    def answering(self, output: Any) -> Tensor:
+        """The logits in what the module's forward gives."""
+        return output.logits_per_image if self.family.reads == "captions" else output.logits
 
     def _forward(self, batch: Batch, reads: Reads | None = None) -> Tensor:
         if self.kind == "hooked_transformer":
@@ -67,8 +79,10 @@ class Running(Anatomy):
         if self.family.cut_to_first:
             with showing(self.blocks[-1], Reads.first_of(batch.mask) if reads is None else reads):
                 return self.module(**self.arguments(batch)).logits[:, None]
-        if self.family.reads == "first":
-            return self.module(**self.arguments(batch)).logits[:, None]
+        if self.family.reads == "pooled":
+            return getattr(self.module, self.family.features)(**self.arguments(batch)).pooler_output[:, None]
+        if self.family.one_output and not self.family.represents:
+            return self.answering(self.module(**self.arguments(batch)))[:, None]
         if self.family.reads == "mean":
             hidden = self.module(**self.arguments(batch)).last_hidden_state
             hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
@@ -87,11 +101,19 @@ class Running(Anatomy):
         """
         return self._forward(batch)
 
-    def represent(self, texts: Sequence[str]) -> Float[Tensor, "text d_model"]:
-        """Of a model without a head, what it gives for each text by itself, with no hook on any module."""
+    def represent(self, inputs: Sequence[Input]) -> Float[Tensor, "input d_model"]:
+        """Of a model without a head, what it gives for each input by itself, with no hook on any module.
+
+        What the other tower reads goes through that.
+        """
         with set_aside(self.module), self.frozen(), torch.no_grad():
-            each = {text: self.logits(self.pad([encode(self.tokenizer, text, "")]))[0, 0] for text in {*texts}}
-        return torch.stack([each[text] for text in texts])
+            each = {one: self._representation(one) for one in dict.fromkeys(inputs)}
+        return torch.stack([each[one] for one in inputs])
+
+    def _representation(self, one: Input) -> Float[Tensor, " d_model"]:
+        elsewhere = self.family.tower is not None and isinstance(one, Image) != self.family.pixels
+        model = self.other if elsewhere else self
+        return model.logits(model.pad([encode(model.tokenizer, one, "")]))[0, 0]
 
     def read(
         self,
@@ -108,7 +130,7 @@ class Running(Anatomy):
         run. Where nothing looks into the last block, it computes only the positions that are read.
         """
         seen = self._hooked_logits or not self.unseen(-1) or any(m._forward_hooks for m in self._around)
-        narrow = 2 * len(reads.rows) < batch.ids.numel() and not seen and self.family.reads != "mean"
+        narrow = 2 * len(reads.rows) < batch.ids.numel() and not seen and not self.family.represents
         with ExitStack() as stack:
             stack.enter_context(started_at(self.entrances, start, hidden, self._tuple_output))
             if attention is not None:
@@ -142,7 +164,7 @@ class Running(Anatomy):
         if layer < len(self.entrances):
             stopping = stopping_at(self.entrances[layer], seen)
         else:  # nothing takes in what the last block gives
-            stopping = stopping_after(self.sites[site_name("resid", layer - 1)], seen)
+            stopping = stopping_after(self.at("resid", layer - 1), seen)
         with captured(sites, store, keep=keep), stopping:
             self._forward(batch)
         return seen[0]

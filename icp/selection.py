@@ -126,7 +126,7 @@ class Selection:
                     f"than the model's ({binding[key]}){hint}"
                 )
         for choice in self.choices:
-            width = len(model.site(choice.unit).columns(choice.unit))
+            width = len(model.holding(choice.unit).site(choice.unit).columns(choice.unit))
             for values in filter(None, (choice.shift, *choice.along, *choice.read)):
                 if len(values) != width:
                     raise ArtefactError(f"{choice.unit} has {width} values, the selection holds {len(values)} for it")
@@ -174,7 +174,7 @@ def hooked(model: Model, choices: Sequence[Choice]) -> Iterator[None]:
                 new[:, :, columns] = affine(new[:, :, columns], alpha, shift)
                 return new
 
-            stack.callback(model.sites[name].hook(edit).remove)
+            stack.callback(model.holding(mine[0].unit).sites[name].hook(edit).remove)
         yield
 
 
@@ -182,7 +182,7 @@ def constants(model: Model, choices: list[Choice]) -> tuple[Tensor, Tensor, Tens
     """Columns, alpha and shift, one entry a column, for choices of one site."""
     columns, alphas, shifts = [], [], []
     for choice in choices:
-        mine = model.site(choice.unit).columns(choice.unit)
+        mine = model.holding(choice.unit).site(choice.unit).columns(choice.unit)
         columns += mine
         alphas += [1.0 if choice.role == "erase" else choice.alpha] * len(mine)
         shifts += choice.shift or [0.0] * len(mine)
@@ -192,11 +192,8 @@ def constants(model: Model, choices: list[Choice]) -> tuple[Tensor, Tensor, Tens
 
 def erased(model: Model, choices: list[Choice]) -> list[tuple[list[int], Tensor]]:
     """The columns of each choice that erases, and what their values are multiplied by."""
-    return [
-        (list(model.site(choice.unit).columns(choice.unit)), choice.kept.to(model.device))
-        for choice in choices
-        if choice.role == "erase"
-    ]
+    each = ((choice, model.holding(choice.unit)) for choice in choices if choice.role == "erase")
+    return [(list(one.site(c.unit).columns(c.unit)), c.kept.to(model.device)) for c, one in each]
 
 
 def write_choices(

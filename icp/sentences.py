@@ -9,8 +9,9 @@ from tqdm.auto import tqdm
 
 from icp.alignment import Alignment
 from icp.errors import ModelError, ProbeError
+from icp.examples import Example
 from icp.model import Model
-from icp.probes import Example, Probe, Tokens
+from icp.probes import Probe, Tokens
 from icp.properties import LogLikelihood
 from icp.sweep.plan import values_of_tokens
 from icp.tokenizing import require_vocabulary

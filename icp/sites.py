@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from icp.errors import UnitError
-from icp.families import Part, Projection, outgoing
+from icp.family import Part, Projection, outgoing
 from icp.units import Unit
 
 Values = Float[Tensor, "row pos width"]

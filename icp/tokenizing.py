@@ -16,7 +16,7 @@ Input = str | Image
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of a classification head, by the names in its config; where answers are looked up as tokens of a
+    """The classes of a classification head, by the names in its config, or of captions; where answers are looked up as tokens of a
     language model, it takes the tokenizer's place."""
 
     names: tuple[str, ...]
@@ -28,8 +28,7 @@ class Classes:
         for answer in answers:
             if answer not in self.names:
                 raise ProbeError(
-                    f"the answer {answer!r} of {text!r} is no class of this model: they are {', '.join(self.names)}, "
-                    "as its config's id2label has them"
+                    f"the answer {answer!r} of {text!r} is no class of this model: they are {', '.join(self.names)}"
                 )
         return [self.names.index(answer) for answer in answers]
 
@@ -60,9 +59,9 @@ class Masked:
 
 @dataclass(frozen=True)
 class Represented:
-    """A model without a head in the place of a tokenizer: its answers are texts, by their representations."""
+    """A model without a head in the place of a tokenizer: its answers are texts or images, by their representations."""
 
-    represent: Callable[[Sequence[str]], Float[Tensor, "text d_model"]]
+    represent: Callable[[Sequence[Input]], Float[Tensor, "input d_model"]]
 
 
 def require_head(answered_by: Any, what: str) -> None:

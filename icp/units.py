@@ -9,6 +9,8 @@
 | embed | `hook_embed[12]` | one dimension of the token embedding; of images, of what the first block takes in |
 | query | `blocks.5.attn.hook_q[2]` | an attention head's queries, before any rotary embedding |
 | key | `blocks.5.attn.hook_k[0]` | a key head's keys, before any rotary embedding; there is one a key-value head |
+
+Where a model has two towers, theirs comes first: `vision.blocks.3.mlp.hook_post[512]`, `text.hook_embed[12]`.
 """
 
 import re
@@ -19,6 +21,8 @@ from typing import Any
 from icp.errors import UnitError
 
 KINDS = ("neuron", "head", "value", "resid", "embed", "query", "key")
+
+TOWERS = ("text", "vision")
 
 _ADDRESS = re.compile(r"^(?P<site>[A-Za-z_][\w.]*)\[(?P<index>\d+(?:\s*,\s*\d+)*)\]$")
 _SITES = {
@@ -31,21 +35,22 @@ _SITES = {
 }
 
 
-def site_name(kind: str, layer: int | str | None) -> str:
+def site_name(kind: str, layer: int | str | None, tower: str | None = None) -> str:
     """The hook point where units of `kind` live in block `layer` (None for the embedding, `"L"` for any block)."""
+    before = f"{tower}." if tower else ""
     match kind:
         case "neuron":
-            return f"blocks.{layer}.mlp.hook_post"
+            return f"{before}blocks.{layer}.mlp.hook_post"
         case "head" | "value":
-            return f"blocks.{layer}.attn.hook_z"
+            return f"{before}blocks.{layer}.attn.hook_z"
         case "query":
-            return f"blocks.{layer}.attn.hook_q"
+            return f"{before}blocks.{layer}.attn.hook_q"
         case "key":
-            return f"blocks.{layer}.attn.hook_k"
+            return f"{before}blocks.{layer}.attn.hook_k"
         case "resid":
-            return f"blocks.{layer}.hook_resid_post"
+            return f"{before}blocks.{layer}.hook_resid_post"
         case "embed":
-            return "hook_embed"
+            return f"{before}hook_embed"
     raise UnitError(f"unknown kind of unit {kind!r}: use one of {', '.join(KINDS)}")
 
 
@@ -80,15 +85,23 @@ class Unit:
 
     @cached_property
     def _match(self) -> tuple[int | None, str]:
+        inside = self.site.removeprefix(f"{self.tower}.")
         for pattern, kinds in _SITES.items():
-            found = pattern.match(self.site)
+            found = pattern.match(inside)
             if found and len(self.index) in kinds:
                 return (int(found[1]) if found.groups() else None), kinds[len(self.index)]
         raise UnitError(
             f"unknown site {self.site!r} with {len(self.index)} index(es): the sites are blocks.L.mlp.hook_post[i], "
             "blocks.L.attn.hook_z[head], blocks.L.attn.hook_z[head,dim], blocks.L.attn.hook_q[head], "
-            "blocks.L.attn.hook_k[key head], blocks.L.hook_resid_post[i] and hook_embed[i]"
+            "blocks.L.attn.hook_k[key head], blocks.L.hook_resid_post[i] and hook_embed[i], after 'text.' or 'vision.' "
+            "where a model has two towers"
         )
+
+    @property
+    def tower(self) -> str | None:
+        """`"text"` or `"vision"` where the model has two towers."""
+        first = self.site.partition(".")[0]
+        return first if first in TOWERS else None
 
     @property
     def layer(self) -> int | None:

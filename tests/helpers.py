@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -14,6 +14,10 @@ from transformers import (
     BertForMaskedLM,
     BertForSequenceClassification,
     BertModel,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
     DistilBertConfig,
     DistilBertForMaskedLM,
     DistilBertForSequenceClassification,
@@ -95,6 +99,7 @@ class Case:
     layers: int = 2
     atol: float = 1e-9
     tokenizer: Callable[[], PreTrainedTokenizerFast | None] = make_tokenizer
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.name
@@ -104,7 +109,7 @@ class Case:
         return randomised(self.make(), seed).to(dtype).eval()
 
     def model(self, dtype: torch.dtype = torch.float64, seed: int = 0) -> icp.Model:
-        return icp.load(self.module(dtype, seed), self.tokenizer())
+        return icp.load(self.module(dtype, seed), self.tokenizer(), **self.options)
 
 
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -234,6 +239,36 @@ def _vit():
     return ViTForImageClassification(ViTConfig(**sizes, **IMAGES, **CLASSES))
 
 
+def make_ending_tokenizer() -> PreTrainedTokenizerFast:
+    """The same words, and the end token after them."""
+    from tokenizers.processors import TemplateProcessing
+
+    made = make_tokenizer()
+    ends = [("<eos>", made.eos_token_id)]
+    made.backend_tokenizer.post_processor = TemplateProcessing(single="$A <eos>", special_tokens=ends)
+    return made
+
+
+def _clip():
+    sizes = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
+    words = SIZES | {"max_position_embeddings": 64}
+    vision = CLIPVisionConfig(**sizes | {"num_hidden_layers": 3}, image_size=12, patch_size=4)
+    text = CLIPTextConfig(**sizes | {"hidden_size": 24, "num_attention_heads": 3}, **words)
+    return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=16))
+
+
+def _tower(name, layers, **options):
+    return Case(name, _clip, layers=layers, tokenizer=make_ending_tokenizer, options=options)
+
+
+CAPTIONS = {"bad": "The nurse ran", "good": "The old doctor laughed", "neither": "It was late"}
+CLIPS = (
+    _tower("clip", 3, captions=CAPTIONS),
+    _tower("clip_vision", 3, tower="vision"),
+    _tower("clip_text", 2, tower="text"),
+)
+"""The towers of a CLIP, and images classified by captions."""
+
 VISION = (Case("vit", _vit, tokenizer=lambda: None),)
 
 VERIFIED = (
@@ -246,6 +281,7 @@ VERIFIED = (
     *ENCODERS,
     HEADLESS,
     *VISION,
+    *CLIPS,
 )
 """Every architecture; what goes through the other test files, the rows above, has every kind of block."""
 

@@ -11,13 +11,13 @@ import icp
 
 ROOT = Path(icp.__file__).parent
 ORDER = """
-    errors units families files images tokenizing quiet numerals statistics control_variate certificate alignment
-    batch weights interventions sites live hooks properties probes pairs data.schema data.reader data.labelled
+    errors units family families files images tokenizing quiet numerals statistics control_variate certificate alignment
+    batch weights interventions sites live hooks properties examples probes pairs data.schema data.reader data.labelled
     data.sentiment data.sst2 data.imdb data.bias_bios data.civil_comments data.fever data.questions data.triviaqa
     data.nq_open data.squad data.crows_pairs data.stereoset data.text_pairs data.cad_imdb data.imdb_contrast
     data.wiki_toxicity_fuzzed data.winobias data.winogender data.counterfact data.problems data.cladder
     data.syllogisms data.ontologies data.prontoqa data.corr2cause data.shapes data.waterbirds data divergence anatomy
-    running model masking embedded loading effects sweep sweep.memory sweep.plan sweep.lenders sweep.donors
+    running model masking embedded fitting loading effects sweep sweep.memory sweep.plan sweep.lenders sweep.donors
     sweep.begun sweep.store sweep.provenance sweep.results sweep.precision sweep.misses sweep.pool sweep.search
     sweep.late sweep.crew sweep.ray sweep.arguments sweep.routes sweep.capture sweep.exact sweep.gradients
     sweep.changes sweep.linear sweep.candidates sweep.joint sweep.co_ablation sweep.topk sweep.run sweep.measure

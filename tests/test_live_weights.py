@@ -10,7 +10,7 @@ from test_encoders import class_rows, masked_rows
 from test_vision import rows
 
 import icp
-from icp.families import outgoing
+from icp.family import outgoing
 
 CASE = BY_NAME["llama"]
 QUIET = {"progress": False}

@@ -13,7 +13,7 @@ import icp
 from icp import checks
 from icp.checks import CHECKS
 from icp.cli import app
-from icp.families import Point
+from icp.family import Point
 
 
 def untrained(name):

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from icp.errors import ModelError
-from icp.families import unwrap
+from icp.family import unwrap
 from icp.hooks import on_input
 from icp.model import Model
 from icp.probes import Probe

@@ -12,7 +12,8 @@ from icp.capt.abstracted import Abstracted
 from icp.capt.renaming import Renaming, drawn
 from icp.data.problems import Problem
 from icp.errors import DataError
-from icp.probes import Example, Probe
+from icp.examples import Example
+from icp.probes import Probe
 from icp.tokenizing import encode
 
 ANSWER = "\nAnswer:"

@@ -15,9 +15,10 @@ from icp.counterfactual.rows import Edit, Rejection, Row
 from icp.counterfactual.spec import Spec
 from icp.data.labelled import LabelledText, filled, require_fields
 from icp.errors import ArtefactError, DataError
+from icp.examples import Example
 from icp.files import read_json, write_json, writing_folder
 from icp.pairs import FlippingPairs, Pairs, PreservingPairs
-from icp.probes import Example, Probe
+from icp.probes import Probe
 
 if TYPE_CHECKING:
     import pandas

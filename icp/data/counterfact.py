@@ -11,7 +11,8 @@ from pathlib import Path
 from icp.data.reader import read
 from icp.data.schema import Form, Maybe, Schema
 from icp.errors import DataError
-from icp.probes import Example, Probe
+from icp.examples import Example
+from icp.probes import Probe
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from string import Formatter
 from typing import Any
 
 from icp.errors import DataError
-from icp.probes import Example, Probe
+from icp.examples import Example
+from icp.probes import Probe
 
 
 @dataclass(frozen=True)

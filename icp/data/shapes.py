@@ -7,8 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from icp.errors import DataError
+from icp.examples import Example
 from icp.images import Image
-from icp.probes import Example, Probe
+from icp.probes import Probe
 
 CLASSES = ("disc", "cross")
 BACKGROUNDS = {"warm": (0.8, 0.0, -0.8), "cold": (-0.8, 0.0, 0.8)}

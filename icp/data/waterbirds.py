@@ -14,8 +14,9 @@ from torch import Tensor
 from icp.data.reader import read
 from icp.data.schema import Choice, Form, Schema
 from icp.errors import DataError
+from icp.examples import Example
 from icp.images import Image
-from icp.probes import Example, Probe
+from icp.probes import Probe
 
 CLASSES, PLACES = ("landbird", "waterbird"), ("land", "water")
 SPLITS = {"train": 0, "val": 1, "test": 2}

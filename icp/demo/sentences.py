@@ -4,7 +4,8 @@ A pair is two occupations that are stereotyped in opposite directions, in one te
 In a name sentence a first name settles the pronoun, whatever the occupation.
 """
 
-from icp.probes import Example, Probe
+from icp.examples import Example
+from icp.probes import Probe
 
 ANSWERS = (" she", " he")
 

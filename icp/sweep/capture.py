@@ -106,7 +106,7 @@ def _bytes_an_example(model: Model, layout: Layout, units: list[Unit], intervent
     """
     lenders = [donor.unit for donor in donors_of(interventions) if isinstance(donor, UnitDonor)]
     columns = sum(len(model.sites[unit.site].columns(unit)) for unit in [*units, *lenders])
-    streams = sum(map(len, _streams(model, units, interventions))) * model.sites["hook_embed"].width
+    streams = sum(map(len, _streams(model, units, interventions))) * model.d_model
     each = layout.width * model.dtype.itemsize
     return layout.bytes_kept(model) + each * ((2 + swapping(interventions)) * columns + 2 * streams)
 

@@ -65,7 +65,7 @@ class Clean:
 
 def place_of(unit: Unit, qk_fix: bool) -> str:
     """The site where the gradient of a unit's estimate is taken."""
-    return site_name("head", unit.layer) if qk_fix and unit.kind in ("query", "key") else unit.site
+    return site_name("head", unit.layer, unit.tower) if qk_fix and unit.kind in ("query", "key") else unit.site
 
 
 def changes(

@@ -94,6 +94,8 @@ def measure_sets(
     if not sets:
         raise UnitError("no sets of units were given")
     for members in sets:
+        for unit in members:
+            model.site(unit)
         require_disjoint(model, members)
     everyone = sorted({unit for members in sets for unit in members})
     tokens = rows_of(model, probe, property)
@@ -195,7 +197,7 @@ def require_disjoint(model: Model, units: list[Unit]) -> None:
     """Raise `UnitError` where two units cover the same values, or one is given twice."""
     taken: dict[tuple[str, int], Unit] = {}
     for unit in units:
-        for column in model.site(unit).columns(unit):
+        for column in model.holding(unit).site(unit).columns(unit):
             if (unit.site, column) in taken:
                 other = taken[unit.site, column]
                 raise UnitError(f"{other} and {unit} cover the same values: keep one of them in a set")

@@ -122,7 +122,7 @@ class LateLayout(Layout):
 
     def bytes_kept(self, model: Model) -> int:
         """What the past of one example takes, with as many key heads as there are heads at most."""
-        width = model.sites["blocks.0.attn.hook_z"].width
+        width = model.at("head", 0).width
         return super().bytes_kept(model) + 2 * len(model.blocks) * self.first * width * model.dtype.itemsize
 
     def passes(

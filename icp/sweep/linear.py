@@ -106,7 +106,7 @@ class Linear:
         values += self._width(model, apart)
         if self.steps > 1:
             entered = {model.sites[place].start for place in places}
-            values += 2 * len(entered) * model.sites["hook_embed"].width
+            values += 2 * len(entered) * model.d_model
         if self.grad_drop and self.steps == 1:
             added = {(unit.site, len(model.site(unit).columns(unit))): place_of(unit, self.qk_fix) for unit in units}
             values += len(interventions) * sum(model.sites[place].width for place in added.values())

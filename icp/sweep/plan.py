@@ -121,7 +121,7 @@ def _bytes_of(model: Model, layout: "Layout", vocabulary: int, gradient: bool) -
     A block holds about eight vectors of d_model and four of d_mlp a token; with a gradient all blocks keep theirs.
     Logits exist three times, in float32 at least; to make them, the unembedding of a narrower model is cast.
     """
-    neurons, d_model = model.sites["blocks.0.mlp.hook_post"].width, model.sites["hook_embed"].width
+    neurons, d_model = model.at("neuron", 0).width, model.d_model
     kept = 2 * len(model.blocks) if gradient else 1
     tokens = layout.batch.ids.shape[1] * (8 * d_model + 4 * neurons) * kept * model.dtype.itemsize
     precise = max(4, model.dtype.itemsize)
