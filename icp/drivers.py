@@ -1,7 +1,8 @@
 """The inputs that drive a unit: where in a probe's texts it is most active, token by token."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from icp.alignment import differing
 from icp.errors import ArtefactError, IcpError, UnitError
 from icp.files import read_json, write_json
-from icp.images import Patches
+from icp.images import Image, Patches, load_images, save_images
 from icp.model import Model
 from icp.probes import Probe
 from icp.reading import PLACES, reading
@@ -32,12 +33,21 @@ class DrivingInput:
     """One text, or an image by its name, as the model's tokens, and the unit's activation at each of them.
 
     `cue` are the positions of tokens that the text's counterpart does not have (of several counterparts, any of them).
+    Of an image, its pixels are there too, and the height and width of a patch.
     """
 
     text: str
     tokens: tuple[str, ...]
     activations: tuple[float, ...]
     cue: tuple[int, ...] = ()
+    image: Image | None = None
+    patch: tuple[int, int] | None = None
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """As JSON keeps it, without the pixels."""
+        told = {"text": self.text, "tokens": self.tokens, "activations": self.activations, "cue": self.cue}
+        return told | ({} if self.patch is None else {"patch": self.patch})
 
     @property
     def peak(self) -> int:
@@ -64,30 +74,38 @@ class Drivers:
         return [Unit.parse(unit) for unit in self.inputs]
 
     def save(self, path: "str | Path") -> Path:
-        """Write JSON."""
-        inputs = {unit: [asdict(driving) for driving in found] for unit, found in self.inputs.items()}
+        """Write JSON, and pixels beside it as `Probe.save` does."""
+        save_images(path, (driving.image for found in self.inputs.values() for driving in found))
+        inputs = {unit: [driving.stored for driving in found] for unit, found in self.inputs.items()}
         return write_json(path, FORMAT, VERSION, {"header": self.header, "inputs": inputs, "reads": self.reads})
 
     @classmethod
     def load(cls, path: "str | Path") -> "Drivers":
         """Read what `save` wrote; raises `ArtefactError` for a foreign, truncated or newer file."""
-        stored = read_json(path, FORMAT, VERSION)
+        stored, read = read_json(path, FORMAT, VERSION), partial(_stored_input, load_images(path))
         try:
-            inputs = {str(Unit.parse(u)): tuple(map(_stored_input, found)) for u, found in stored["inputs"].items()}
+            inputs = {str(Unit.parse(u)): tuple(map(read, found)) for u, found in stored["inputs"].items()}
             reads = {str(Unit.parse(u)): {p: float(told[p]) for p in PLACES} for u, told in stored["reads"].items()}
             return cls(inputs, dict(stored["header"]), reads)
         except (KeyError, TypeError, ValueError, AttributeError, UnitError) as error:
             raise ArtefactError(f"{path} is damaged ({error}): write it again with Drivers.save") from error
 
 
-def _stored_input(row: dict[str, Any]) -> DrivingInput:
+def _stored_input(images: Mapping[str, Image], row: dict[str, Any]) -> DrivingInput:
     tokens, activations = tuple(row["tokens"]), tuple(float(a) for a in row["activations"])
     cue = tuple(int(position) for position in row["cue"])
     if len(tokens) != len(activations) or not tokens:
         raise ValueError(f"{len(tokens)} tokens but {len(activations)} activations")
     if any(not 0 <= position < len(tokens) for position in cue):
         raise ValueError(f"{len(tokens)} tokens but a cue at {cue}")
-    return DrivingInput(row["text"], tokens, activations, cue)
+    image, patch = images.get(row["text"]), row.get("patch")
+    if (image is None) != (patch is None):
+        raise ValueError(f"of {row['text']!r} there are not both, the pixels and the size of a patch")
+    if patch is not None:
+        patch = tuple(int(side) for side in patch)
+        if len(patch) != 2 or min(patch) < 1 or 1 + np.prod(np.floor_divide(image.shape[1:], patch)) != len(tokens):
+            raise ValueError(f"{len(tokens)} tokens but patches of {patch} of {list(image.shape)} pixels")
+    return DrivingInput(row["text"], tokens, activations, cue, image, patch)
 
 
 def drivers(model: Model, probe: Probe, units: "Sequence[Unit | str]", top: int = 5) -> Drivers:
@@ -112,11 +130,13 @@ def drivers(model: Model, probe: Probe, units: "Sequence[Unit | str]", top: int 
     contexts = _contexts(rows)
     cues = _cues(probe, dict(zip(texts, rows)))
     tokens = [_token_texts(model.tokenizer, row) for row in rows]
+    patch = model.tokenizer.size if model.family.pixels else None
     inputs = {}
     for unit, values in zip(units, activations):
-        found = _strongest(values, contexts)[:top]
+        found = ((texts[t], tokens[t], tuple(values[t].tolist())) for t in _strongest(values, contexts)[:top])
         inputs[str(unit)] = tuple(
-            DrivingInput(str(texts[t]), tokens[t], tuple(values[t].tolist()), cues[texts[t]]) for t in found
+            DrivingInput(str(x), names, each, cues[x], x if isinstance(x, Image) else None, patch)
+            for x, names, each in found
         )
     header = {"model": model.name, "binding": model.binding, "texts": len(texts)}
     cued = [place for place, text in enumerate(texts) if cues[text]]

@@ -110,7 +110,7 @@ def _typed(row: Mapping[str, Any], answers: tuple[Input, ...]) -> dict[str, Any]
         name = wrong[0] if wrong else "answers"
         raise ProbeError(
             f"the {name} of an example cannot be {typed[name]!r}: "
-            "answers are a list of strings or icp.Images, a label is a whole number, a text is a string or an icp.Image, "
-            "everything else is a string"
+            "answers are a list of strings or icp.Images, a label is a whole number, a text is a string or an "
+            "icp.Image, everything else is a string"
         )
     return typed | {"answers": tuple(typed["answers"])}

@@ -179,9 +179,12 @@ mark small { margin-left: 4px; color: var(--soft); }
 del, ins { padding: 1px 2px; border-radius: 3px; text-decoration: none; }
 del { background: #fbe0d3; text-decoration: line-through; } ins { background: #d5e8f6; font-weight: 600; }
 del:empty, ins:empty { border-left: 2px solid #b35806; padding: 0; margin: 0 1px; } ins:empty { border-color: #1d5a94; }
+.pictures { display: flex; flex-wrap: wrap; gap: 10px 6px; margin-top: 8px; }
+.picture image { image-rendering: pixelated; } .picture image.grey { filter: grayscale(1); opacity: 0.35; }
+.picture rect.cue { fill: none; stroke: var(--ink); } .picture circle.token { stroke: var(--soft); }
 .legend { display: inline-flex; align-items: center; gap: 8px; color: var(--soft); font-size: 0.85rem; }
 .legend i { display: inline-block; width: 120px; height: 11px; border: 1px solid var(--line); border-radius: 2px; }
-.tokens span, .legend i, .tile, .warning, mark, del, ins, .graph { -webkit-print-color-adjust: exact;
+.tokens span, .picture, .legend i, .tile, .warning, mark, del, ins, .graph { -webkit-print-color-adjust: exact;
   print-color-adjust: exact; }
 @media (min-width: 901px) { td .address { white-space: nowrap; } td .address wbr { display: none; } }
 @media (max-width: 900px) { table { font-size: 0.85rem; } th, td { padding-right: 8px; }
@@ -189,7 +192,7 @@ del:empty, ins:empty { border-left: 2px solid #b35806; padding: 0; margin: 0 1px
 @media (max-width: 640px) { main { padding: 24px 16px 60px; } h1 { font-size: 1.6rem; } }
 @media print {
   main { max-width: none; padding: 0; } nav, .modebar { display: none !important; }
-  section { border-top: none; margin-top: 24px; } figure, tr, .card, .tile { break-inside: avoid; }
+  section { border-top: none; margin-top: 24px; } figure, tr, .card, .picture, .tile { break-inside: avoid; }
   h2, h3 { break-after: avoid; } html { font-size: 13px; } body { font-size: 1rem; }
 }
 """

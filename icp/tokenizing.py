@@ -16,8 +16,10 @@ Input = str | Image
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of a classification head, by the names in its config, or of captions; where answers are looked up as tokens of a
-    language model, it takes the tokenizer's place."""
+    """The classes of a classification head, by the names in its config, or of captions.
+
+    Where answers are looked up as tokens of a language model, it takes the tokenizer's place.
+    """
 
     names: tuple[str, ...]
     first: bool = False

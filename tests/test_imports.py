@@ -34,7 +34,7 @@ ORDER = """
     counterfactual.endpoint counterfactual.proposal counterfactual.template counterfactual.given
     counterfactual.validators.worded counterfactual.validators.classified counterfactual.validators.fluency
     counterfactual.validators plots.style plots.units plots.evidence plots.calibration plots page sections.text
-    sections.answers sections.evidence sections.limits sections.places sections.units sections report
+    sections.pictures sections.answers sections.evidence sections.limits sections.places sections.units sections report
     counterfactual.graph counterfactual.show counterfactual capt.leakage capt.abstraction capt.estimator
     capt.corruption capt.cladder_grammar capt.cladder_groups capt.inverse capt.symbols capt.syllogism_rules
     capt.abstracted capt.renaming capt.other_events capt.variable_rules capt.worlds capt.training_rows capt.validate
@@ -69,7 +69,7 @@ OWNERS = {
     "xarray": {"effects"},
     "datasets": {"data.reader", "counterfactual.made"},
     "rapidfuzz": {"counterfactual.difference"},
-    "PIL": {"data.waterbirds"},
+    "PIL": {"data.waterbirds", "sections.pictures"},
 }
 """Which modules may import a library, at any level."""
 
@@ -88,6 +88,7 @@ LATE_LIBRARIES = (
     "torchmetrics",
     "datasets",
     "networkx",
+    "PIL",
     "rapidfuzz",
     "PIL",
 )

@@ -1,16 +1,23 @@
 """Image classifiers: pixels in the place of tokens, through every part of the toolkit."""
 
+import base64
+import io
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
 from helpers import BY_NAME, make_tokenizer
+from PIL import Image as Picture
 from transformers import AutoModelForImageClassification, ViTModel
 
 import icp
 from icp.images import Patches
 from icp.losses import Losses
+from icp.sections import driving
+from icp.sections.pictures import STRONGEST
+from icp.sections.text import BLUE, RED
 
 NAMES = ("bad", "good", "neither")
 SHAPE = (3, 12, 16)
@@ -255,8 +262,46 @@ def test_what_drives_a_unit_is_told_in_places_of_the_image(model, tmp_path):
     found = icp.drivers(model, probe, ["blocks.0.mlp.hook_post[3]", "blocks.1.attn.hook_z[1]"], top=2)
     assert found.reads == {}, "its answer is not read at the last patch"
     names = {str(each) for example in probe.examples for each in (example.text, example.counterpart)}
-    for driving in found.inputs["blocks.0.mlp.hook_post[3]"]:
-        assert driving.text in names and len(driving.tokens) == len(driving.activations) == 13
-        assert driving.tokens[:2] == ("class token", "patch 0, 0") and driving.tokens[-1] == "patch 2, 3"
-        assert driving.cue and set(driving.cue) < set(range(1, 13)), "the patches that differ, and not the class token"
+    for one in found.inputs["blocks.0.mlp.hook_post[3]"]:
+        assert one.text in names and len(one.tokens) == len(one.activations) == 13
+        assert one.tokens[:2] == ("class token", "patch 0, 0") and one.tokens[-1] == "patch 2, 3"
+        assert one.cue and set(one.cue) < set(range(1, 13)), "the patches that differ, and not the class token"
     assert type(found).load(found.save(tmp_path / "drivers.json")).inputs == found.inputs
+
+
+def test_the_report_shows_the_picture_with_its_patches_shaded(model, tmp_path):
+    probe, unit = rows(), "blocks.0.mlp.hook_post[3]"
+    found = icp.drivers(model, probe, [unit, "blocks.1.attn.hook_z[1]"], top=2)
+    page = ElementTree.fromstring(f"<i>{driving(found, None).body.replace('<wbr>', '')}</i>")
+    pictures = page.findall(".//svg")
+    assert len(pictures) == 4 and len({svg.get("aria-label") for svg in pictures}) > 1
+    shown, first = pictures[0], found.inputs[unit][0]
+    patches, framed = ([r for r in shown.findall("rect") if (r.get("class") == "cue") is cue] for cue in (False, True))
+    assert [patch[0].text.split(":")[0] for patch in patches] == list(first.tokens[1:])
+    most = max(abs(a) for one in found.inputs[unit] for a in one.activations)
+    for patch, activation in zip(patches, first.activations[1:]):
+        assert float(patch.get("fill-opacity")) == pytest.approx(STRONGEST * abs(activation) / most, abs=1e-3)
+        assert patch.get("fill") == f"rgb({','.join(map(str, RED if activation > 0 else BLUE))})"
+    sizes = {name: float(patches[0].get(name)) for name in ("width", "height")}
+    left = float(patches[0].get("x"))
+    for position, patch in enumerate(patches):
+        row, column = divmod(position, 4)
+        assert float(patch.get("y")) == pytest.approx(row * sizes["height"])
+        assert float(patch.get("x")) - left == pytest.approx(column * sizes["width"])
+    corners = [(float(r.get("x")) / sizes["width"], float(r.get("y")) / sizes["height"]) for r in framed]
+    assert [1 + 4 * round(y) + round(x) for x, y in corners] == sorted(first.cue) == [1, 12]
+    encoded = shown.find("image").get("href").removeprefix("data:image/png;base64,")
+    png = Picture.open(io.BytesIO(base64.b64decode(encoded)))
+    pixels = next(e for e in (*(e.text for e in probe.examples), *(e.counterpart for e in probe.examples))
+                  if str(e) == first.text).pixels  # fmt: skip
+    stretched = (pixels - pixels.min()) / (pixels.max() - pixels.min()) * 255
+    assert png.size == (16, 12)
+    np.testing.assert_allclose(np.array(png).transpose(2, 0, 1), stretched, atol=0.51)
+
+
+def test_drivers_without_their_pixels_are_refused(model, tmp_path):
+    found = icp.drivers(model, rows(), ["blocks.0.mlp.hook_post[3]"], top=1)
+    path = found.save(tmp_path / "drivers.json")
+    (tmp_path / "drivers.json.images.safetensors").unlink()
+    with pytest.raises(icp.ArtefactError, match="there are not both, the pixels and the size of a patch"):
+        icp.Drivers.load(path)

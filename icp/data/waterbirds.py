@@ -79,13 +79,10 @@ def pictures(
     """Reads a picture in red, green and blue, resized to `size` (a side, or height and width), as (value - mean) / std.
 
     Values are from 0 to 1; the mean and the standard deviation by channel are those of the model's image processor.
-    Raises `DataError` without Pillow, and for a file that is no picture.
+    Raises `DataError` for a file that is no picture.
     """
-    try:
-        from PIL import Image as Picture
-    except ImportError as error:
-        raise DataError("pictures are read by Pillow, which is not installed: pip install pillow") from error
     import numpy as np
+    from PIL import Image as Picture
 
     height, width = (size, size) if isinstance(size, int) else size
 

@@ -45,7 +45,8 @@ def head_map(
     """
     values, errors, title, unit_of_P = _judged(source, intervention)
     z, se = np.full((2, n_heads, n_layers), np.nan)
-    names = [[site_name("head", layer) + f"[{head}]" for layer in range(n_layers)] for head in range(n_heads)]
+    tower = next((unit.tower for unit in source.units), None)
+    names = [[f"{site_name('head', layer, tower)}[{head}]" for layer in range(n_layers)] for head in range(n_heads)]
     for unit, value, error in zip(source.units, values, errors):
         if unit.kind == "head":
             z[unit.index[0], unit.layer], se[unit.index[0], unit.layer] = value, error

@@ -8,6 +8,7 @@ from icp.page import Html, element
 from icp.units import Unit
 
 CUE = "swap:counterpart"
+RED, BLUE = (178, 24, 43), (33, 102, 172)
 
 
 def plain(value: Any) -> str:

@@ -10,7 +10,8 @@ from icp.drivers import Drivers, DrivingInput
 from icp.effects import Effects
 from icp.numerals import number, with_error
 from icp.page import Cell, Html, Section, element, folded, joined, paragraph, plot, table
-from icp.sections.text import CUE, address, approximately, of_selected, plain
+from icp.sections.pictures import shaded
+from icp.sections.text import BLUE, CUE, RED, address, approximately, of_selected, plain
 from icp.selection import Choice, Selection
 from icp.statistics import standard_error
 from icp.units import Unit
@@ -52,7 +53,9 @@ def units_map(effects: Effects | None, chosen: Sequence[Unit]) -> Section | None
 
 def sizes(effects: Effects, units: Sequence[Unit]) -> tuple[int, int]:
     """Blocks, and heads a block: from the architecture the effects are bound to, else from the units themselves."""
-    found = re.search(r"layers (\d+).*heads (\d+)x", effects.header["binding"].get("architecture", ""))
+    tower = next((f"{unit.tower}: " for unit in units if unit.tower), "")
+    told = effects.header["binding"].get("architecture", "")
+    found = re.search(rf"{tower}layers (\d+).*?heads (\d+)x", told)
     if found:
         return int(found[1]), int(found[2])
     heads = [unit for unit in units if unit.kind == "head"]
@@ -155,14 +158,20 @@ def driving(drivers: Drivers | None, effects: Effects | None, selected: Sequence
         unit_of_P, about = effects.header["unit_of_P"], approximately(effects)
         for unit, mean, se, _ in _indirect(effects, set(drivers.inputs)):
             known[unit] = f"indirect effect {about}{with_error(mean, se)} {unit_of_P}"
+    every = [one for inputs in drivers.inputs.values() for one in inputs]
+    pictured = any(one.image is not None for one in every)
+    inputs, tokens, zero = ("images", "patches", "clear") if pictured else ("texts", "tokens", "white")
     text = (
-        f"For each unit the texts, of {drivers.header.get('texts', 'all')} in the probe, in which it is most active. "
-        "Tokens are shaded by the unit's activation: red positive, blue negative, white zero, each unit on its own "
-        "scale. For a head the number is the norm of what it writes into the residual stream, so never negative. Hover "
-        "over a token for its number."
+        f"For each unit the {inputs}, of {drivers.header.get('texts', 'all')} in the probe, in which it is most "
+        f"active. {tokens.capitalize()} are shaded by the unit's activation: red positive, blue negative, {zero} zero, "
+        "each unit on its own scale. For a head the number is the norm of what it writes into the residual stream, so "
+        f"never negative. Hover over {'a patch' if pictured else 'a token'} for its number."
     )
-    if any(one.cue for inputs in drivers.inputs.values() for one in inputs):
-        text += " Framed are the tokens in which a text and its counterpart differ: the cue."
+    if pictured:
+        text += " Beside each image it lies in grey under its shades, with a disc for its class token."
+    if any(one.cue for one in every):
+        text += f" Framed are the {tokens} in which {'an image' if pictured else 'a text'} and its counterpart differ: "
+        text += "the cue."
     text += of_selected(drivers.inputs, selected)
     cards = []
     for name, inputs in drivers.inputs.items():
@@ -172,10 +181,13 @@ def driving(drivers: Drivers | None, effects: Effects | None, selected: Sequence
         told = [known[name]] if name in known else []
         if paired_texts:
             peaks = sum(one.peak in one.cue for one in paired_texts)
-            told.append(f"most active at the cue in {peaks} of {len(paired_texts)} texts")
+            kind = "texts" if paired_texts[0].image is None else "images"
+            told.append(f"most active at the cue in {peaks} of {len(paired_texts)} {kind}")
         effect = element("small", "; ".join(told)) if told else ""
-        lines = [_tokens(one, most) for one in inputs]
-        cards.append(element("div", element("h3", address(unit), effect), _legend(most, signed), *lines, class_="card"))
+        shown = [_tokens(one, most) if one.image is None else shaded(one, most) for one in inputs]
+        pictures = [element("div", *shown, class_="pictures")] if inputs and inputs[0].image is not None else shown
+        legend = _legend(most, signed)
+        cards.append(element("div", element("h3", address(unit), effect), legend, *pictures, class_="card"))
     return Section(
         "drivers", "What drives the units", joined([paragraph(text), element("div", *cards, class_="cards")])
     )
@@ -193,7 +205,7 @@ def _tokens(one: DrivingInput, most: float) -> Html:
 
 def _shade(share: float) -> str:
     """White at 0, through pale, to red at 1 or blue at -1; the text turns white where the ground is dark."""
-    darkest = (178, 24, 43) if share > 0 else (33, 102, 172)
+    darkest = RED if share > 0 else BLUE
     strength = min(1.0, abs(share)) ** 0.8
     red, green, blue = (round(255 + (channel - 255) * strength) for channel in darkest)
     return f"background:rgb({red},{green},{blue});color:{'#fff' if strength > 0.72 else '#1f2430'}"
