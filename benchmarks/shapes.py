@@ -45,7 +45,7 @@ class Protocol:
     agreement: float = 0.9
     size: int = 16
     epochs: int = 8
-    tuning_epochs: int = 6
+    tuning_epochs: int = 12
     units: tuple[int, ...] = (8, 16, 32)
     regularised: int = 32
     max_damage: float = 0.02
@@ -56,6 +56,9 @@ QUICK = {"train": 600, "rank": 40, "select": 40, "test": 100, "epochs": 4, "tuni
 BATCH, RATE = 100, 2e-3
 KINDS = ("value", "neuron")
 SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
+TEST = 900_001
+"""The seed of the test images, which no setting was chosen on."""
+
 METHODS = ("trained", "icp_prune", "icp_reg", "best_reg", "tuned")
 
 
@@ -121,7 +124,7 @@ def round_of(seed: int, protocol: Protocol) -> dict[str, Any]:
     start, rng = time.perf_counter(), random.Random(f"units {seed}")
     train = drawn(protocol.train, 10 * seed + 1, protocol, protocol.agreement)
     rank, select = (drawn(count, 10 * seed + n, protocol) for n, count in ((2, protocol.rank), (3, protocol.select)))
-    test = drawn(protocol.test, 0, protocol)
+    test = drawn(protocol.test, TEST, protocol)
     model = trained(train, seed, protocol)
     units = model.units(*KINDS)
     cue = icp.measure(model, rank, units, icp.Swap("counterpart"), progress=False)
