@@ -5,6 +5,7 @@ __version__ = "0.1.0"
 from icp.apart import OnPairs
 from icp.audit import controlled_spuriousness
 from icp.bias import CrowsPairs, StereoSet, crows_pairs, stereoset
+from icp.bound import Property
 from icp.carriers import Carriers, carriers
 from icp.certificate import Certificate
 from icp.changed import ChangedAnswers, changed_answers
@@ -51,7 +52,6 @@ from icp.properties import (
     NextTokenLoss,
     PairGap,
     Probability,
-    Property,
     PseudoLogLikelihood,
     Similarity,
     TaskLoss,

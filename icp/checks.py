@@ -14,6 +14,7 @@ from torch import Tensor
 
 from icp.adapters import adapted, put_on
 from icp.batch import Batch
+from icp.bound import Property
 from icp.drawn import drawn_pairs
 from icp.finetune import finetune
 from icp.finite_differences import derivatives
@@ -24,7 +25,7 @@ from icp.model import Model
 from icp.nested_sets import choices_of
 from icp.plain import Loop, plainly, through_the_view
 from icp.probes import Probe
-from icp.properties import LogitDifference, Property, Similarity
+from icp.properties import LogitDifference, Similarity
 from icp.prune import prune
 from icp.selection import Choice, Selection
 from icp.sweep.linear import Linear

@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 
+from icp.bound import Property
 from icp.errors import IcpError, ProbeError
 from icp.evaluation import Evaluation, Inputs
 from icp.judged import Judged
@@ -14,7 +15,7 @@ from icp.model import Model
 from icp.pairs import FlippingPairs, Pairs, PreservingPairs, require_kind
 from icp.predictions import BINS, Cases, answered, probabilities_of
 from icp.probes import Probe
-from icp.properties import ErrorRate, LogitDifference, NextTokenLoss, Property, TaskLoss, require_label
+from icp.properties import ErrorRate, LogitDifference, NextTokenLoss, TaskLoss, require_label
 from icp.sweep.plan import clean_values
 
 FLIPPING = ("sensitivity", "contrast_accuracy", "pairwise_accuracy")

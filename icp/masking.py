@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from icp.alignment import Alignment
+from icp.bound import Property
 from icp.errors import ProbeError
 from icp.model import Model
 from icp.probes import Probe, Tokens
-from icp.properties import PairGap, Property, PseudoLogLikelihood
+from icp.properties import PairGap, PseudoLogLikelihood
 from icp.tokenizing import Masked
 
 

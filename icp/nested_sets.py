@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from icp.bound import Property
 from icp.erasure import directions
 from icp.errors import IcpError, ProbeError
 from icp.frontier import Frontier
 from icp.interventions import Erase, Intervention, MeanDonor
 from icp.model import Model
 from icp.probes import Probe
-from icp.properties import LogitDifference, Property, TaskLoss
+from icp.properties import LogitDifference, TaskLoss
 from icp.scores import Scores, budgets_of
 from icp.selection import Choice, hooked
 from icp.sweep.donors import Means, ReadsNothing, needed_sites

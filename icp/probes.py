@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import Float
 
 from icp.alignment import Alignment, align
+from icp.bound import Property
 from icp.errors import ArtefactError, ProbeError
 from icp.examples import Example, example_of
 from icp.files import writing_file
 from icp.images import load_images, save_images
-from icp.properties import LogitDifference, Property
+from icp.properties import LogitDifference
 from icp.statistics import Clusters, clusters_of
 from icp.tokenizing import Input, encode
 

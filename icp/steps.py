@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from icp.bound import Property
 from icp.changed import ChangedAnswers, changed_answers
 from icp.drivers import Drivers, drivers
 from icp.effects import Effects
@@ -28,7 +29,7 @@ from icp.interventions import Erase, Intervention, Mask, Scale, Swap
 from icp.model import Model
 from icp.nested_sets import frontier
 from icp.probes import Probe
-from icp.properties import NextTokenLoss, PairGap, Property, TaskLoss
+from icp.properties import NextTokenLoss, PairGap, TaskLoss
 from icp.report import Report, report
 from icp.scores import Scores, budgets_of, selectivity
 from icp.selection import Selection

@@ -11,31 +11,32 @@ import icp
 
 ROOT = Path(icp.__file__).parent
 ORDER = """
-    errors units family families files images tokenizing quiet numerals statistics control_variate certificate alignment
-    batch weights interventions sites live hooks properties examples probes pairs data.schema data.reader data.labelled
-    data.sentiment data.sst2 data.imdb data.bias_bios data.civil_comments data.fever data.questions data.triviaqa
-    data.nq_open data.squad data.crows_pairs data.stereoset data.text_pairs data.cad_imdb data.imdb_contrast
-    data.wiki_toxicity_fuzzed data.winobias data.winogender data.counterfact data.problems data.cladder
-    data.syllogisms data.ontologies data.prontoqa data.corr2cause data.shapes data.waterbirds data divergence anatomy
-    running model masking embedded fitting loading effects sweep sweep.memory sweep.plan sweep.lenders sweep.donors
-    sweep.begun sweep.store sweep.provenance sweep.results sweep.precision sweep.misses sweep.pool sweep.search
-    sweep.late sweep.crew sweep.ray sweep.arguments sweep.routes sweep.capture sweep.exact sweep.gradients
-    sweep.changes sweep.linear sweep.candidates sweep.joint sweep.co_ablation sweep.topk sweep.run sweep.measure
-    scores audit selection erasure rows step sensitivity rerank apart live_edits invariance presets adapters losses
-    held_out watch runs callbacks mixin trainer finetune baselines.paired baselines.flipping baselines.balance
-    baselines.mmd baselines.adversarial baselines.twice baselines.last_layer baselines.influence baselines frontier
-    nested_sets prune predictions resampling faithfulness metrics judged evaluation seeds evaluate choose_weight
-    carriers changed efficiency sentences masked_sentences bias generation qa reading drivers chat counterfactual.rows
-    counterfactual.words counterfactual.finders counterfactual.lexicon counterfactual.tables counterfactual.spec
-    counterfactual.lines counterfactual.difference counterfactual.editors counterfactual.validator counterfactual.made
+    errors units family families files images tokenizing quiet numerals statistics control_variate certificate
+    alignment batch weights interventions sites live hooks bound properties examples probes pairs data.schema
+    data.reader data.labelled data.sentiment data.sst2 data.imdb data.bias_bios data.civil_comments data.fever
+    data.questions data.triviaqa data.nq_open data.squad data.crows_pairs data.stereoset data.text_pairs
+    data.cad_imdb data.imdb_contrast data.wiki_toxicity_fuzzed data.winobias data.winogender data.counterfact
+    data.problems data.cladder data.syllogisms data.ontologies data.prontoqa data.corr2cause data.shapes
+    data.waterbirds data divergence anatomy running model masking embedded fitting loading effects sweep
+    sweep.memory sweep.plan sweep.lenders sweep.donors sweep.begun sweep.store sweep.provenance sweep.results
+    sweep.precision sweep.misses sweep.pool sweep.search sweep.late sweep.crew sweep.ray sweep.arguments
+    sweep.routes sweep.capture sweep.exact sweep.gradients sweep.changes sweep.linear sweep.candidates sweep.joint
+    sweep.co_ablation sweep.topk sweep.run sweep.measure scores audit selection erasure rows step sensitivity rerank
+    apart live_edits invariance presets adapters losses held_out watch runs callbacks mixin trainer finetune
+    baselines.paired baselines.flipping baselines.balance baselines.mmd baselines.adversarial baselines.twice
+    baselines.last_layer baselines.influence baselines frontier nested_sets prune predictions resampling
+    faithfulness metrics judged evaluation seeds evaluate choose_weight carriers changed efficiency sentences
+    masked_sentences bias generation qa reading drivers chat counterfactual.rows counterfactual.words
+    counterfactual.finders counterfactual.lexicon counterfactual.tables counterfactual.spec counterfactual.lines
+    counterfactual.difference counterfactual.editors counterfactual.validator counterfactual.made
     counterfactual.make counterfactual.checked counterfactual.equations counterfactual.worlds counterfactual.domains
     counterfactual.association counterfactual.effects counterfactual.pronouns counterfactual.swap
     counterfactual.lexicons counterfactual.function counterfactual.written counterfactual.language_model
     counterfactual.endpoint counterfactual.proposal counterfactual.template counterfactual.given
     counterfactual.validators.worded counterfactual.validators.classified counterfactual.validators.fluency
     counterfactual.validators plots.style plots.units plots.evidence plots.calibration plots page sections.text
-    sections.pictures sections.answers sections.evidence sections.limits sections.places sections.units sections report
-    counterfactual.graph counterfactual.show counterfactual capt.leakage capt.abstraction capt.estimator
+    sections.pictures sections.answers sections.evidence sections.limits sections.places sections.units sections
+    report counterfactual.graph counterfactual.show counterfactual capt.leakage capt.abstraction capt.estimator
     capt.corruption capt.cladder_grammar capt.cladder_groups capt.inverse capt.symbols capt.syllogism_rules
     capt.abstracted capt.renaming capt.other_events capt.variable_rules capt.worlds capt.training_rows capt.validate
     capt.stored capt.show capt.lexicon capt.cladder_rules capt.splits capt.quality capt.cache capt.few_shot

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
+from icp.bound import Property
 from icp.errors import IcpError, ModelError, ProbeError
 from icp.interventions import Erase, Intervention
 from icp.model import Model
 from icp.probes import Probe
-from icp.properties import Property
 from icp.sweep.ray import Ray
 
 

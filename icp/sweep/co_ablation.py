@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
+from icp.bound import Property
 from icp.errors import ArtefactError, IcpError
 from icp.interventions import Intervention, Mask
 from icp.model import Model
 from icp.probes import Probe
-from icp.properties import Property
 from icp.statistics import clusters_of, fewest_clusters, standard_error
 from icp.sweep.joint import SetEffects, measure_sets
 from icp.sweep.plan import Positions

@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from icp.batch import Batch
+from icp.bound import Property
 from icp.hooks import captured, on_input, on_output
 from icp.interventions import CounterpartDonor, Donor, ExampleDonor, Intervention, MeanDonor, UnitDonor
 from icp.model import Model
 from icp.probes import Tokens
-from icp.properties import Property
 from icp.sites import Site, columns_of
 from icp.sweep.lenders import drawn
 from icp.sweep.plan import Layout, Plan

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from icp.bound import Property
 from icp.errors import IcpError
 from icp.hooks import captured
 from icp.model import Model
-from icp.properties import Property
 from icp.sites import Site
 from icp.sweep.plan import Layout, require_finite
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from icp.bound import Property
 from icp.effects import JOINT
 from icp.errors import ArtefactError, UnitError
 from icp.hooks import SiteEdits, edited
@@ -19,7 +20,7 @@ from icp.interventions import CounterpartDonor, Intervention, MeanDonor
 from icp.masking import rows_of
 from icp.model import Model
 from icp.probes import Probe
-from icp.properties import LogitDifference, Property, require_label, require_single
+from icp.properties import LogitDifference, require_label, require_single
 from icp.sites import Site, columns_of
 from icp.sweep.arguments import require_interventions, require_kinds, require_property
 from icp.sweep.donors import Donors, Means, ReadsNothing, by_position, donors_of, needed_sites

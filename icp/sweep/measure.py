@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
+from icp.bound import Property
 from icp.effects import Effects
 from icp.errors import IcpError, UnitError
 from icp.interventions import Intervention
 from icp.model import Model
 from icp.probes import Probe
-from icp.properties import LogitDifference, Property, require_label
+from icp.properties import LogitDifference, require_label
 from icp.sweep.arguments import require_interventions, require_kinds, require_property
 from icp.sweep.linear import Linear
 from icp.sweep.plan import Positions

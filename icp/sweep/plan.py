@@ -11,12 +11,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from icp.batch import Batch
+from icp.bound import Bound, Property
 from icp.errors import IcpError, NotFiniteError, ProbeError
 from icp.hooks import Reads
 from icp.masking import rows_of
 from icp.model import Model
 from icp.probes import Probe, Tokens
-from icp.properties import Bound, Property, require_single
+from icp.properties import require_single
 from icp.sweep.memory import bytes_held, within_memory
 
 Positions = str | tuple[int, int | None]

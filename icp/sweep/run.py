@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from icp.bound import Property
 from icp.effects import Effects
 from icp.interventions import CounterpartDonor, Intervention, MeanDonor
 from icp.masking import rows_of
 from icp.model import Model
 from icp.probes import Probe
-from icp.properties import PairGap, Property
+from icp.properties import PairGap
 from icp.sweep.capture import clean_run
 from icp.sweep.donors import Means, ReadsNothing, Recorded, by_position, donors_of, needed_sites
 from icp.sweep.exact import exact_chunks

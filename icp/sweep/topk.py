@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from icp.bound import Property
 from icp.certificate import Certificate
 from icp.effects import Effects
 from icp.errors import ArtefactError, IcpError
@@ -19,7 +20,7 @@ from icp.interventions import Intervention, MeanDonor, UnitDonor
 from icp.masking import rows_of
 from icp.model import Model
 from icp.probes import Probe
-from icp.properties import LogitDifference, PairGap, Property
+from icp.properties import LogitDifference, PairGap
 from icp.sweep.donors import ReadsNothing, donors_of
 from icp.sweep.late import LateLayout
 from icp.sweep.linear import Linear
