@@ -71,7 +71,7 @@ def test_the_demo_from_end_to_end_on_few_units(smollm2, tmp_path, monkeypatch):
     """The real model, some of the sentences, a handful of candidates: every artefact is there and says the same."""
     from icp.demo import run
 
-    for name, taken in (("pairs", (9, 12)), ("names", (9, 9)), ("neutral", (24,))):
+    for name, taken in (("pairs", (6, 7)), ("names", (6, 6)), ("neutral", (12,))):
         some = fewer(getattr(sentences, name)(), *taken)
         monkeypatch.setattr(sentences, name, lambda some=some: some)
 
