@@ -234,20 +234,20 @@ def _lora(case: Case) -> tuple[bool | None, str]:
 def _first_order(case: Case) -> tuple[bool, str]:
     """The estimate of a zero mask is minus the derivative of P along the unit's own values, to 1e-3 of that.
 
-    Each unit is judged by its own size (the norm over the examples), at one step for all of them, which the estimates
-    have no part in choosing. Where two steps lie further apart than that, the estimate must lie as close as they do:
-    of a normed query, whose length changes nothing, differences in float32 give noise. They must tell something: none
-    may lie further apart than 1e-3 of the largest derivative.
+    Each unit is judged by its own size (the norm over the examples), by steps that are the same for all of them, which
+    the estimates have no part in choosing. Where the differences are not known to that, the estimate must lie as close
+    as they are known: of a normed query, whose length changes nothing, differences in float32 give noise. They must
+    tell something: all must be known to 1e-3 of the largest derivative.
     """
     units = case.units(*EVERY)
     estimates = -case.dP(units, Mask("zero"), method=Linear(qk_fix=False))[:, 0]
     found = derivatives(lambda scales: case.dP(units, list(scales)))
     if found.resolution > FIRST_ORDER * found.sizes.max():
-        return False, f"no step at which finite differences agree: {found.resolution:.1e} apart at the best"
+        return False, f"no steps at which finite differences agree: known to {found.resolution:.1e} at the best"
     apart = np.linalg.norm(estimates - found.values, axis=1)
     worst = int((apart - found.allowed(FIRST_ORDER)).argmax())
     if apart[worst] > found.allowed(FIRST_ORDER)[worst]:
-        told = f"{apart[worst]:.1e} from {found.sizes[worst]:.1e}, known to {found.apart[worst]:.1e}"
+        told = f"{apart[worst]:.1e} from {found.sizes[worst]:.1e}, known to {found.errors[worst]:.1e}"
         return False, f"the estimate of {units[worst]} lies {told}"
     known = apart <= FIRST_ORDER * found.sizes
     relative = (apart[known] / np.maximum(found.sizes[known], np.finfo(float).tiny)).max(initial=0)

@@ -90,7 +90,7 @@ def test_differences_that_agree_at_no_step_fail(monkeypatch):
         checks.Case, "dP", lambda *given, **options: (dP := whole(*given, **options)) + rng.normal(0, 0.01, dP.shape)
     )
     holds, told = CHECKS["first order = finite differences (float64)"](case)
-    assert not holds and told.startswith("no step at which finite differences agree")
+    assert not holds and told.startswith("no steps at which finite differences agree")
 
 
 def test_a_row_that_calls_heads_additive_where_they_are_not_fails():
