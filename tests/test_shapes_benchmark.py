@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import shapes
@@ -13,6 +14,8 @@ from typer.testing import CliRunner
 import icp
 
 TINY = Protocol(train=40, rank=12, select=12, test=12, epochs=1, tuning_epochs=1, units=(4, 192), random_sets=2)
+
+ROOT = Path(shapes.__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -82,4 +85,19 @@ def test_finished_seeds_are_kept(tmp_path, monkeypatch):
     for _ in range(2):
         done = CliRunner().invoke(app, ["--json", str(tmp_path / "shapes.json")])
         assert done.exit_code == 0, done.output
-    assert asked == [0, 1, 2] and len(json.loads((tmp_path / "shapes.json").read_text())["rounds"]) == 3
+    rounds = json.loads((tmp_path / "shapes.json").read_text())["rounds"]
+    assert asked == list(range(shapes.SEEDS)) and len(rounds) == shapes.SEEDS
+
+
+def test_the_readme_says_what_the_results_are():
+    readme = (ROOT / "README.md").read_text()
+    found = summary(json.loads((ROOT / "benchmarks" / "results" / "shapes.json").read_text())["rounds"])
+    for method, row in found["accuracy"].items():
+        told = f"| {row['aligned']['mean']:.1f} | {row['swapped']['mean']:.1f} | "
+        if method in found["gain_on_swapped"]:
+            gain = found["gain_on_swapped"][method]
+            told += f"{gain['mean']:+.1f} ({gain['low']:.1f} to {gain['high']:.1f}) |"
+        assert told in readme, method
+    for which, values in (("best", "mean"), ("random", "mean")):
+        shares = [f"{row[which][values]:.2f}" for row in found["carried"].values()]
+        assert f"{shares[0]}, {shares[1]} and {shares[2]}" in readme, which
