@@ -49,6 +49,10 @@ FAMILIES = (
     replace(_LLAMA, name="mistral", model_types=("mistral",), mlp_bias=None, attn_bias=None),
     replace(_LLAMA, name="qwen2", model_types=("qwen2",), mlp_bias=None, attn_bias=None),
     replace(_LLAMA, name="qwen3", model_types=("qwen3",), mlp_bias=None),
+    replace(
+        _LLAMA, name="stablelm", model_types=("stablelm",), mlp_bias=None, attn_bias=None,
+        parallel=lambda config: config.use_parallel_residual,
+    ),
     _GEMMA2,
     replace(_GEMMA2, name="gemma3", model_types=("gemma3_text",)),
     _row(

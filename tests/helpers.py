@@ -47,6 +47,8 @@ from transformers import (
     RobertaConfig,
     RobertaForMaskedLM,
     RobertaForSequenceClassification,
+    StableLmConfig,
+    StableLmForCausalLM,
     ViTConfig,
     ViTForImageClassification,
 )
@@ -198,6 +200,10 @@ def _gemma(config, model):
     return model(config(**SIZES, **GROUPED, sliding_window=4, layer_types=kinds, query_pre_attn_scalar=12))
 
 
+def _stablelm():
+    return StableLmForCausalLM(StableLmConfig(**SIZES, **USUAL, num_key_value_heads=2, use_parallel_residual=True))
+
+
 def _opt():
     named = USUAL | {"ffn_dim": 48, "word_embed_proj_dim": 32}
     del named["intermediate_size"]
@@ -274,6 +280,7 @@ VISION = (Case("vit", _vit, tokenizer=lambda: None),)
 VERIFIED = (
     *CASES,
     Case("qwen3", lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, **GROUPED))),
+    Case("stablelm", _stablelm),
     Case("gemma2", lambda: _gemma(Gemma2Config, Gemma2ForCausalLM)),
     Case("gemma3", lambda: _gemma(Gemma3TextConfig, Gemma3ForCausalLM)),
     Case("opt", _opt),
