@@ -13,9 +13,10 @@ from icp.embedded import minilm, smollm2
 from icp.errors import ModelError
 from icp.families import BRIDGE, HOOKED_TRANSFORMER, family_of
 from icp.family import Family
+from icp.files import read_json
 from icp.fitting import check
 from icp.images import PROCESSOR, Patches
-from icp.model import Model
+from icp.model import TOWER, TOWER_FORMAT, Model
 from icp.quiet import quiet_transformers
 from icp.weights import copied, without_name
 
@@ -45,7 +46,8 @@ def load(source: Any, tokenizer: Any = None, *, dtype: torch.dtype | None = None
     Of a CLIP, `tower` says whose units are meant, `"text"` or `"vision"`: it gives representations, which are compared
     with those of texts and images alike (`icp.Similarity`). With `captions`, one for each name of a class, images are
     classified by the caption that is most like them (Radford et al. 2021, without its ensembles), and the units are
-    those of the vision tower. `tokenizer` is that of the texts; `Model.other` is the other tower of the same weights.
+    those of the vision tower. A folder that such a model was saved into gives the same again. `tokenizer` is that of
+    the texts; `Model.other` is the other tower of the same weights.
 
     Weights are fp32 unless `dtype` says otherwise; a module that is handed in keeps its dtype and device.
 
@@ -75,9 +77,9 @@ def _classed(tower: str | None, captions: Mapping[str, str] | None) -> tuple[str
         return tower, None
     if tower not in (None, "vision"):
         raise ModelError(f"captions classify images, and tower={tower!r} was asked for: leave it out")
-    told = [each for pair in captions.items() for each in pair]
-    if len(captions) < 2 or not all(isinstance(each, str) and each.strip() for each in told):
-        raise ModelError(f"captions={dict(captions)!r}: give a caption for each of two or more names of classes")
+    told = [each for pair in captions.items() for each in pair] if isinstance(captions, Mapping) else []
+    if len(told) < 4 or not all(isinstance(each, str) and each.strip() for each in told):
+        raise ModelError(f"captions={captions!r}: give a caption for each of two or more names of classes")
     return "vision", dict(captions)
 
 
@@ -109,6 +111,10 @@ def _from_folder_or_hub(name: str, told: Told, dtype: torch.dtype, trust_remote_
     path = {"smollm2": smollm2, "minilm": minilm}.get(name, lambda: Path(name))()
     where = str(path) if path.is_dir() else name
     options = {"trust_remote_code": trust_remote_code}
+    if told.tower is None and (path / TOWER).is_file():
+        saved = read_json(path / TOWER, *TOWER_FORMAT)
+        tower, captions = _classed(saved.get("tower"), saved.get("captions"))
+        told = replace(told, tower=tower, captions=captions)
     if path.is_dir() and not (path / "config.json").is_file():
         raise ModelError(f"the folder {where} has no config.json: it is not a saved transformers model")
     try:

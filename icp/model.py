@@ -20,7 +20,8 @@ from icp.running import Running
 from icp.units import TOWERS, Unit
 from icp.weights import copied, weights_digest
 
-CHECKPOINT_FILES = ("icp_selection.safetensors", "generation_config.json", "model.safetensors.index.json")
+TOWER, TOWER_FORMAT = "icp_tower.json", ("icp-tower", 1)
+CHECKPOINT_FILES = ("icp_selection.safetensors", TOWER, "generation_config.json", "model.safetensors.index.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,10 +176,11 @@ class Model(Running):
     def save_pretrained(self, folder: "str | Path") -> Path:
         """Write the weights, tokenizer and, where something was cut, the selection; `transformers` loads the folder.
 
+        Of a model with two towers all is written, and which tower this is, so that `icp.load(folder)` gives the same.
         The folder appears whole or not at all. Raises `ModelError` for TransformerLens models, which have no
         `transformers` checkpoint.
         """
-        from icp.files import writing_folder
+        from icp.files import write_json, writing_folder
 
         if self.kind != "transformers":
             raise ModelError(
@@ -191,6 +193,8 @@ class Model(Running):
                     read.save_pretrained(work)
             if self.selection is not None:
                 self.selection.save(work / "icp_selection.safetensors")
+            if self.family.tower is not None:
+                write_json(work / TOWER, *TOWER_FORMAT, {"tower": self.family.tower, "captions": self.captions})
         return Path(folder)
 
 

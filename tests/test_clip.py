@@ -128,7 +128,8 @@ def test_one_selection_cuts_both_towers_and_stays_cut(classifier, tmp_path):
     pruned = icp.prune(classifier, icp.Selection.load(tmp_path / "both.safetensors"))
     pruned.save_pretrained(tmp_path / "cut")
     plain = CLIPModel.from_pretrained(tmp_path / "cut", dtype=torch.float64).eval()
-    again = icp.load(str(tmp_path / "cut"), dtype=torch.float64, captions=CAPTIONS)
+    again = icp.load(str(tmp_path / "cut"), dtype=torch.float64)
+    assert again.captions == CAPTIONS and again.family == classifier.family
     assert again.selection == pruned.selection and again.binding == pruned.binding
     shown, alone = image(3), icp.prune(classifier, icp.Selection.of(classifier, units[:2]))
     clean, cut, half = (said(each.module, shown, CAPTIONS.values()) for each in (classifier, pruned, alone))
@@ -183,6 +184,7 @@ def test_a_probe_of_texts_keeps_the_images_it_is_compared_with(tmp_path):
         (lambda m: icp.load(m.module, make_ending_tokenizer(), tower="text", captions=CAPTIONS), "leave it out"),
         (lambda m: icp.load(m.module, make_ending_tokenizer(), captions={"one": "It ran"}), "two or more names"),
         (lambda m: icp.load(m.module, make_ending_tokenizer(), captions={"one": "It", "two": " "}), "two or more"),
+        (lambda m: icp.load(m.module, make_ending_tokenizer(), captions=["It ran", "It laughed"]), "two or more"),
         (lambda m: icp.load(BY_NAME["gpt2"].module(), make_tokenizer(), tower="text"), "has one tower"),
         (lambda m: icp.load(BY_NAME["vit"].module(), captions=CAPTIONS), "has one tower"),
         (lambda m: icp.load(CLIPVisionModel(m.module.config.vision_config)), "one tower of a CLIP without the other"),
