@@ -127,7 +127,7 @@ class Family:
 
     @property
     def causal(self) -> bool:
-        """Whether a token sees only those before it."""
+        """Whether a token sees only those before it, and the answer is read at the last one."""
         return self.reads in ("next", "last")
 
     @property

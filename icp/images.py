@@ -22,7 +22,7 @@ from icp.errors import ArtefactError, ProbeError
 from icp.files import writing_file
 
 CLASS_TOKEN = 0
-PROCESSOR = "preprocessor_config.json"
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 FORMAT = "icp-images"
 
 
@@ -111,19 +111,19 @@ class PatchTokens(list[int]):
 class Patches:
     """What a vision model has in the place of a tokenizer: the shape of its images, and the side of their patches.
 
-    `processor` is the text of the file in which `transformers` keeps how pixels are made of pictures, where a model
-    came with one; it is saved with the model again.
+    `processors` are the names and texts of the files in which `transformers` keeps how pixels are made of pictures,
+    where a model came with any; they are saved with the model again.
     """
 
     shape: tuple[int, int, int]
     size: tuple[int, int]
-    processor: str | None = None
+    processors: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, config: Any, processor: str | None = None) -> "Patches":
+    def of(cls, config: Any) -> "Patches":
         """As a vision model's config has it: `image_size` and `patch_size`, one side or height and width."""
         height, width = _both(config.image_size)
-        return cls((config.num_channels, height, width), _both(config.patch_size), processor)
+        return cls((config.num_channels, height, width), _both(config.patch_size))
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -161,9 +161,9 @@ class Patches:
         return "class token" if position == 0 else "patch {}, {}".format(*divmod(position - 1, self.grid[1]))
 
     def save_pretrained(self, folder: "str | Path") -> None:
-        """Write the file that it was read from, where there was one; sizes are in the model's config."""
-        if self.processor is not None:
-            (Path(folder) / PROCESSOR).write_text(self.processor, "utf-8")
+        """Write the files that the model came with; sizes are in its config."""
+        for name, text in self.processors:
+            (Path(folder) / name).write_text(text, "utf-8")
 
 
 def _both(size: Any) -> tuple[int, int]:

@@ -10,15 +10,18 @@ import torch
 from torch import nn
 
 from icp.embedded import minilm, smollm2
-from icp.errors import ModelError
+from icp.errors import ArtefactError, ModelError
 from icp.families import BRIDGE, HOOKED_TRANSFORMER, family_of
 from icp.family import Family
 from icp.files import read_json
 from icp.fitting import check
-from icp.images import PROCESSOR, Patches
+from icp.images import PROCESSORS, Patches
 from icp.model import TOWER, TOWER_FORMAT, Model
 from icp.quiet import quiet_transformers
 from icp.weights import copied, without_name
+
+LARGEST = 2
+"""What the first CLIPs' configs say of the end token, by which `transformers` takes the largest id of a text."""
 
 HEAD, IMAGE_HEAD = "ForSequenceClassification", "ForImageClassification"
 
@@ -113,7 +116,9 @@ def _from_folder_or_hub(name: str, told: Told, dtype: torch.dtype, trust_remote_
     options = {"trust_remote_code": trust_remote_code}
     if told.tower is None and (path / TOWER).is_file():
         saved = read_json(path / TOWER, *TOWER_FORMAT)
-        tower, captions = _classed(saved.get("tower"), saved.get("captions"))
+        if not {"tower", "captions"} <= set(saved):
+            raise ArtefactError(f"{path / TOWER} is damaged (it lacks its tower or captions): delete it, and say which")
+        tower, captions = _classed(saved["tower"], saved["captions"])
         told = replace(told, tower=tower, captions=captions)
     if path.is_dir() and not (path / "config.json").is_file():
         raise ModelError(f"the folder {where} has no config.json: it is not a saved transformers model")
@@ -152,8 +157,8 @@ def _from_folder_or_hub(name: str, told: Told, dtype: torch.dtype, trust_remote_
             f"or pass icp.load({name!r}, tokenizer=...) ({_first_line(error)})"
         ) from error
     model = _from_module(module, replace(told, tokenizer=tokenizer), name)
-    if (processor := path / PROCESSOR).is_file():
-        model = _with_processor(model, processor.read_text("utf-8"))
+    if family.pixels or family.tower:
+        model = _with_processors(model, where)
     kept = path / "icp_selection.safetensors"
     if kept.is_file():
         from icp.selection import Selection
@@ -194,14 +199,24 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _with_processor(model: Model, text: str) -> Model:
-    """The model with this file kept for its images, where it reads any in one of its towers."""
-    kept = {
-        name: replace(read, processor=text)
-        for name in ("tokenizer", "beside")
-        if isinstance(read := getattr(model, name), Patches)
-    }
-    return replace(model, **kept)
+def _with_processors(model: Model, where: str) -> Model:
+    """The model with the files that say how pixels are made of pictures, kept for its images."""
+    from transformers.utils import cached_file
+
+    files = []
+    for name in PROCESSORS:
+        try:
+            files.append((name, Path(cached_file(where, name)).read_text("utf-8")))
+        except OSError:  # it came without
+            continue
+    return replace(
+        model,
+        **{
+            name: replace(read, processors=tuple(files))
+            for name in ("tokenizer", "beside")
+            if isinstance(read := getattr(model, name), Patches)
+        },
+    )
 
 
 def _from_module(module: nn.Module, told: Told, name: str | None = None) -> Model:
@@ -278,22 +293,36 @@ def _without_head(family: Family, module: nn.Module) -> Family:
 
 def _tower(family: Family, module: nn.Module, told: Told) -> tuple[Family, Any, Any]:
     """The row of a tower, what it reads with and what the other does; raises `ModelError` without both towers."""
+    from transformers import ProcessorMixin
+
     if not callable(getattr(module, family.features, None)):
         raise ModelError(
             f"a {type(module).__name__} is not the whole of a CLIP: load the CLIPModel, which has both towers"
         )
     if told.tokenizer is None:
         raise ModelError("a CLIP came without the tokenizer of its texts: pass icp.load(model, tokenizer=...)")
-    ended = told.tokenizer("a")["input_ids"][-1:]
-    if ended != [told.tokenizer.eos_token_id]:
+    tokenizer = told.tokenizer.tokenizer if isinstance(told.tokenizer, ProcessorMixin) else told.tokenizer
+    if tokenizer("a")["input_ids"][-1:] != [tokenizer.eos_token_id]:
         raise ModelError(
             "the tokenizer does not end a text with its end token, at which a CLIP reads it: give the one that the "
             "model was trained with"
         )
+    ends_at = max(tokenizer.get_vocab().values()) if module.text_model.eos_token_id == LARGEST else None
+    ends_at = module.text_model.eos_token_id if ends_at is None else ends_at
+    if ends_at != tokenizer.eos_token_id:
+        raise ModelError(
+            f"a text of this CLIP ends at the token {ends_at}, and the tokenizer's end token is "
+            f"{tokenizer.eos_token_id}: set both to the same token"
+        )
     patches = Patches.of(module.config.vision_config)
+    said: dict[tuple[int, ...], str] = {}
+    for name, caption in (told.captions or {}).items():
+        other = said.setdefault(tuple(tokenizer(caption)["input_ids"]), name)
+        if other != name:
+            raise ModelError(f"the captions of {other!r} and {name!r} are the same tokens: reword one of them")
     if told.captions is not None:
-        return family.captioned(), patches, told.tokenizer
-    return (family, patches, told.tokenizer) if family.pixels else (family, told.tokenizer, patches)
+        return family.captioned(), patches, tokenizer
+    return (family, patches, tokenizer) if family.pixels else (family, tokenizer, patches)
 
 
 def _patches(module: nn.Module, tokenizer: Any, name: str) -> Patches:

@@ -17,6 +17,7 @@ from icp.tokenizing import (
     continued,
     require_head,
     require_vocabulary,
+    require_words,
 )
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ class Similarity(Property):
         if not isinstance(tokenizer, Represented):
             raise ProbeError(
                 "a similarity needs a model without a head, such as a BertModel, and this one has one: measure what "
-                "its logits say, or load the encoder alone"
+                "its logits say, or load the encoder alone (of a CLIP, a tower without captions)"
             )
         bound = super().bind(tokens, tokenizer, device)
         references = [example.answers[self.answer] for example in tokens.probe.examples]
@@ -308,6 +309,7 @@ def _answer_tokens(
         return tokenizer.columns(row.answers, row.text)
     found = []
     for answer in row.answers:
+        require_words(answer)
         if isinstance(tokenizer, Masked):
             ids = tokenizer.tokenizer(answer, add_special_tokens=False)["input_ids"]
         else:

@@ -9,7 +9,7 @@ from icp.errors import PruneError
 from icp.family import BiasSwitch, Projection, outgoing, unwrap
 from icp.interventions import affine
 from icp.model import Model
-from icp.selection import Choice, Selection, constants, erased
+from icp.selection import Choice, Selection, constants, erased, hooked
 from icp.sweep.joint import require_disjoint
 from icp.units import Unit
 from icp.weights import without_name
@@ -56,7 +56,7 @@ def prune(model: Model, selection: Selection, *, weights: str = "same") -> Model
             unit = choices[0].unit
             (_cut_embedding if unit.layer is None else _cut_projection)(pruned.holding(unit), choices)
     pruned = replace(pruned, selection=Selection(joined, pruned.binding, selection.origin), tuning=None)
-    _prove(model, pruned, selection, weights)
+    _prove(model, pruned, selection)
     return pruned
 
 
@@ -146,7 +146,7 @@ def _composed(earlier: Choice, later: Choice) -> Choice:
     return replace(first, shift=tuple(last.alpha * value for value in first.shift))
 
 
-def _prove(model: Model, pruned: Model, selection: Selection, weights: str) -> None:
+def _prove(model: Model, pruned: Model, selection: Selection) -> None:
     """See that pruned weights are zero, and compare hooked and cut logits on fixed pseudo-random inputs.
 
     Raises `PruneError` where they are not. Logits alone prove little in bfloat16, where rounding is as large as what a
@@ -163,11 +163,11 @@ def _prove(model: Model, pruned: Model, selection: Selection, weights: str) -> N
     for one, other in zip(model.towers, pruned.towers):
         batch = one.trial(2, 8)
         with torch.no_grad(), one.frozen(), other.frozen():
-            with selection.applied(one, weights):
-                hooked = one.logits(batch)
+            with hooked(one, selection.choices):
+                expected = one.logits(batch)
             cut = other.logits(batch)
-        scale = float(hooked.abs().max())
-        difference = float((hooked - cut).abs().max())
+        scale = float(expected.abs().max())
+        difference = float((expected - cut).abs().max())
         tolerance = min(0.25, 50 * torch.finfo(model.dtype).eps ** 0.75) * scale
         if not difference <= tolerance:
             raise PruneError(

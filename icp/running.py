@@ -43,7 +43,7 @@ class Running(Anatomy):
             return ImageBatch.of(sequences, self.device, self.dtype)
         filler = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
         if self.family.tower:  # whose representation is read at the first end token, which often pads too
-            filler = 0
+            filler = int(self.tokenizer.eos_token_id == 0)
         longest = max(len(s) for s in sequences)
         if self.context is not None and longest > self.context:
             words = self.tokenizer.decode(max(sequences, key=len)[:60], skip_special_tokens=True).split()
@@ -65,9 +65,12 @@ class Running(Anatomy):
     def arguments(self, batch: Batch) -> dict[str, Any]:
         """Keyword arguments of the module's forward, or of what gives a tower's representations."""
         if self.family.reads == "captions":
-            texts = [encode(self.beside, caption, "") for caption in self.captions.values()]
-            return batch.arguments() | self.other.pad(texts).arguments()
+            return batch.arguments() | self.other.pad(self._captions).arguments()
         return batch.arguments() | ({"use_cache": False} if self.family.causal else {})
+
+    @cached_property
+    def _captions(self) -> list[list[int]]:
+        return [encode(self.beside, caption, "") for caption in self.captions.values()]
 
     def answering(self, output: Any) -> Tensor:
         """The logits in what the module's forward gives."""
@@ -81,7 +84,7 @@ class Running(Anatomy):
                 return self.module(**self.arguments(batch)).logits[:, None]
         if self.family.reads == "pooled":
             return getattr(self.module, self.family.features)(**self.arguments(batch)).pooler_output[:, None]
-        if self.family.one_output and not self.family.represents:
+        if self.family.reads in ("first", "captions"):
             return self.answering(self.module(**self.arguments(batch)))[:, None]
         if self.family.reads == "mean":
             hidden = self.module(**self.arguments(batch)).last_hidden_state

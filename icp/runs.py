@@ -66,7 +66,8 @@ def provenance(
 ) -> dict[str, Any]:
     """All that the numbers of a run depend on."""
     config = {name: sorted(v) if isinstance(v, set) else v for name, v in lora.to_dict().items()}
-    return {
+    captions = {} if model.captions is None else {"captions": model.captions}
+    return captions | {
         "model": model.binding,
         "rows": rows.digest,
         "objectives": [objective.label for objective in objectives],

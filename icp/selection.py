@@ -134,8 +134,18 @@ class Selection:
 
     @contextmanager
     def applied(self, model: Model, weights: str = "same") -> Iterator[None]:
-        """Hook every `prune` and `scale` choice into the running model, at all positions: what `icp.prune` cuts."""
+        """Hook every `prune` and `scale` choice into the running model, at all positions: what `icp.prune` cuts.
+
+        What representations are compared with (`icp.Similarity`) is made without any hook. So of a tower alone, a
+        selection with units of the other one raises `UnitError`: hooking them would change nothing.
+        """
         self.require_fit(model, weights)
+        for choice in self.choices:
+            if model.family.represents and choice.cuts and model.holding(choice.unit) is not model:
+                raise UnitError(
+                    f"{choice.unit} is in the other tower, which makes what the {model.family.tower} tower's "
+                    "representations are compared with, and no hook reaches that: prune the selection and measure then"
+                )
         with hooked(model, self.choices):
             yield
 

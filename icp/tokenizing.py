@@ -88,6 +88,12 @@ def require_vocabulary(tokenizer: Any, what: str) -> None:
         )
 
 
+def require_words(answer: Input) -> None:
+    """Raise `ProbeError` for an answer that is an image, where a model writes words."""
+    if isinstance(answer, Image):
+        raise ProbeError(f"the answer {answer} is no text, and this model answers in words: give a text")
+
+
 def answer_position(answered_by: Any, ids: list[int]) -> int:
     """The position whose logits answer: of classes and masked models, as they have it; else the last."""
     if isinstance(answered_by, Masked):
@@ -95,7 +101,7 @@ def answer_position(answered_by: Any, ids: list[int]) -> int:
     return 0 if isinstance(answered_by, Classes) and answered_by.first else len(ids) - 1
 
 
-def encode(tokenizer: Any, text: Input, continuation: str) -> list[int]:
+def encode(tokenizer: Any, text: Input, continuation: Input) -> list[int]:
     """The tokens of `text` as the tokenizer makes them, special tokens included, and then those of `continuation`.
 
     Of an image they are its patches. Raises `ProbeError` for an image where the model reads text, and the other way.
@@ -112,9 +118,10 @@ def encode(tokenizer: Any, text: Input, continuation: str) -> list[int]:
     return ids + continued(tokenizer, text, continuation) if continuation else ids
 
 
-def continued(tokenizer: Any, text: Input, continuation: str) -> list[int]:
+def continued(tokenizer: Any, text: Input, continuation: Input) -> list[int]:
     """The tokens that `continuation` adds to `text`; raises `ProbeError` where the tokenizer merges the two."""
     require_vocabulary(tokenizer, f"the likelihood of {continuation!r}")
+    require_words(continuation)
     before = tokenizer(text, add_special_tokens=False)["input_ids"]
     both = tokenizer(text + continuation, add_special_tokens=False)["input_ids"]
     if both[: len(before)] != before or len(both) == len(before):

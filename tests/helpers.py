@@ -246,18 +246,20 @@ def _vit():
 
 
 def make_ending_tokenizer() -> PreTrainedTokenizerFast:
-    """The same words, and the end token after them."""
+    """The same words, and after them an end token, whose id is the largest, as in CLIP's own."""
     from tokenizers.processors import TemplateProcessing
 
     made = make_tokenizer()
-    ends = [("<eos>", made.eos_token_id)]
-    made.backend_tokenizer.post_processor = TemplateProcessing(single="$A <eos>", special_tokens=ends)
+    made.add_special_tokens({"eos_token": "<end>"})
+    ends = [("<end>", made.eos_token_id)]
+    made.backend_tokenizer.post_processor = TemplateProcessing(single="$A <end>", special_tokens=ends)
     return made
 
 
 def _clip():
     sizes = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
-    words = SIZES | {"max_position_embeddings": 64}
+    ends = {"vocab_size": len(VOCABULARY) + 1, "eos_token_id": len(VOCABULARY)}
+    words = SIZES | ends | {"max_position_embeddings": 64}
     vision = CLIPVisionConfig(**sizes | {"num_hidden_layers": 3}, image_size=12, patch_size=4)
     text = CLIPTextConfig(**sizes | {"hidden_size": 24, "num_attention_heads": 3}, **words)
     return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=16))

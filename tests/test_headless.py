@@ -124,7 +124,7 @@ def test_another_pooling_is_refused(modes, says, tmp_path):
         (lambda m: icp.measure(m, PROBE, m.units("head"), icp.Mask(), property=icp.NextTokenLoss()), icp.ProbeError,
          "a next-token loss needs logits, and this model has no head"),
         (lambda m: icp.measure(m, PROBE, m.units("head"), icp.Mask(), property=icp.Similarity(2)), icp.ProbeError,
-         "has no answer number 2: a similarity needs a sentence there"),
+         "has no answer number 2: a similarity needs a reference there"),
         (lambda m: icp.finetune(m, LABELLED), icp.ProbeError, "this model has no head"),
         (lambda m: icp.load(BY_NAME["llama"].module().model, make_tokenizer()), icp.ModelError,
          "a LlamaModel has no head, so that it gives no logits: load it as"),

@@ -58,7 +58,9 @@ def last_layer_retraining(
 
 
 def features_of(model: Model, rows: Rows) -> Float[Tensor, "row d_model"]:
-    """What enters the unembedding after each text."""
+    """What enters the unembedding after each text; raises `ModelError` where there is none."""
+    if model.unembed is None:
+        raise ModelError(f"{model.name} has no last layer to train again: its answers are made of representations")
     seen: list[Tensor] = []
     found = []
     with model.frozen(), torch.no_grad():

@@ -23,7 +23,7 @@ def shaded(one: DrivingInput, most: float) -> Html:
     """
     scale = SIDE / max(one.image.shape[1:])
     height, width = (side * scale for side in one.image.shape[1:])
-    source = "data:image/png;base64," + base64.b64encode(_png(one.image.pixels)).decode()
+    source = _source(one.image.pixels)
     shown = {"href": source, "preserveAspectRatio": "none", "width": f"{width:g}", "height": f"{height:g}"}
     right = width + BETWEEN
     parts = [element("image", **shown), element("image", x=f"{right:g}", class_="grey", **shown)]
@@ -52,14 +52,14 @@ def _colour(activation: float, most: float) -> dict[str, str]:
     }
 
 
-def _png(pixels: Float[Tensor, "channel height width"]) -> bytes:
-    """As a file that browsers read; of any number of channels but three, the mean of them in grey."""
+def _source(pixels: Float[Tensor, "channel height width"]) -> str:
+    """As a browser reads it, small pictures to the pixel; of any number of channels but three, their mean in grey."""
     from PIL import Image as Picture
 
     low, high = pixels.min(), pixels.max()
     levels = ((pixels - low) / (high - low).clamp(min=1e-9) * 255).round().to(torch.uint8)
     if len(levels) != 3:
         levels = levels.float().mean(0, keepdim=True).to(torch.uint8).expand(3, -1, -1)
-    file = io.BytesIO()
-    Picture.fromarray(levels.permute(1, 2, 0).numpy()).save(file, "PNG")
-    return file.getvalue()
+    file, kind = io.BytesIO(), "png" if max(pixels.shape[1:]) <= SIDE else "jpeg"
+    Picture.fromarray(levels.permute(1, 2, 0).numpy()).save(file, kind, quality=85)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
