@@ -34,8 +34,11 @@ def images(count=4, answers=tuple(CAPTIONS)):
 
 
 def grouped():
-    two = images(8, ("bad", "good")).examples
-    return icp.Probe(tuple(replace(e, group="ab"[i // 2 % 2]) for i, e in enumerate(two)))
+    """Every class with every cue."""
+    cells = [(label, group) for label in range(3) for group in "ab"]
+    return icp.Probe(
+        tuple(replace(e, label=label, group=group) for e, (label, group) in zip(images(6).examples, cells))
+    )
 
 
 def texts(*answers):
