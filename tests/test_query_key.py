@@ -159,14 +159,14 @@ def test_a_point_that_nothing_passes_is_refused_at_load(monkeypatch):
         (families.Point("attn.no_such", "output"), "no_such"),
     ):
         row = replace(gpt2, queries=where)
-        monkeypatch.setattr("icp.loading.family_of", lambda model_type, row=row: row)
+        monkeypatch.setattr("icp.loading.family_of", lambda model_type, tower, row=row: row)
         with pytest.raises(icp.ModelError, match=f"does not fit the row 'gpt2'.*{words}"):
             BY_NAME["gpt2"].model()
 
 
 def test_queries_whose_editing_changes_nothing_are_named(monkeypatch):
     row = replace(families.family_of("llama"), queries=families.Point("idle", "output"))
-    monkeypatch.setattr("icp.loading.family_of", lambda model_type: row)
+    monkeypatch.setattr("icp.loading.family_of", lambda model_type, tower: row)
     module = BY_NAME["llama"].module()
     for block in module.model.layers:
         block.idle = torch.nn.Linear(32, 32).double()
