@@ -10,6 +10,7 @@ from test_encoders import class_rows, masked_rows
 from test_vision import rows
 
 import icp
+from icp.drawn import drawn_pairs
 from icp.family import outgoing
 
 CASE = BY_NAME["llama"]
@@ -38,9 +39,12 @@ def by_assignment(module, wanted):
 
 
 def measured(model):
-    units = [f"blocks.{layer}.{rest}" for layer in (0, 1) for rest in ("mlp.hook_post[5]", "attn.hook_z[1]")]
+    sites = [(model.at(kind, layer).name, place) for layer in (0, 1) for kind, place in (("neuron", 5), ("head", 1))]
+    units = [f"{name}[{place}]" for name, place in sites]
     probe, property = make_probe(), icp.LogitDifference()
-    if model.unembed is None:
+    if model.family.tower is not None:
+        probe, property = drawn_pairs(model), icp.ClassProbability() if model.classes else icp.Similarity()
+    elif model.unembed is None:
         probe, property = class_rows(("The old nurse ran",)), icp.Similarity()
     elif model.family.pixels:
         probe = rows(answers=("bad", "good"))
@@ -51,7 +55,8 @@ def measured(model):
 
 def fresh(model):
     """The same module, whose sites nobody has looked at."""
-    return icp.load(model.module, model.tokenizer)
+    texts = model.tokenizer if model.beside is None or not model.family.pixels else model.beside
+    return icp.load(model.module, texts, tower=model.family.tower, captions=model.captions)
 
 
 LENSES = ("bridge llama", "bridge gpt2", *(f"hooked {name}" for name in HOOKED))
@@ -65,7 +70,8 @@ LENSES = ("bridge llama", "bridge gpt2", *(f"hooked {name}" for name in HOOKED))
 def test_weights_with_other_storage_are_the_ones_that_count(name, replaced):
     model = made(name)
     before = measured(model)
-    replaced(model.module, [parameter.detach().roll(1, 0) for parameter in model.module.parameters()])
+    old = [parameter.detach() for parameter in model.module.parameters()]
+    replaced(model.module, [value.roll(1, 0) if value.ndim else 2 * value for value in old])
     after = measured(model)
     assert np.array_equal(after, measured(fresh(model)))
     assert np.abs(after - before).max() > 1e-3
