@@ -1,5 +1,6 @@
 """Where everything is in a live model: blocks, sites, units, and the head that its output is read from."""
 
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -127,7 +128,8 @@ class Anatomy:
                 values = width, unit_width, additive, block, projection
                 sites.append(Site(*where, module, point.side, *values, flat=point.flat))
             sites.append(Site(named("resid", layer), layer, block, "output", d_model, 1, False, on_residual=True))
-        return {site.name: site for site in sites}
+        abreast = len(self.captions) if family.abreast else 1
+        return {site.name: replace(site, abreast=abreast) for site in sites}
 
     def at(self, kind: str, layer: int | None) -> Site:
         """The site where units of `kind` live in block `layer`, None for the embedding."""

@@ -1,6 +1,8 @@
 """Padded inputs: what a forward pass is called with."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -60,3 +62,38 @@ class ImageBatch(Batch):
 
     def __getitem__(self, rows: Int[Tensor, " row"]) -> "ImageBatch":
         return ImageBatch(self.ids[rows], self.mask[rows], self.pixels[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionBatch(ImageBatch):
+    """In every row an image, and `count` captions side by side, padded to one length.
+
+    `seen` gives the representations of images, which are asked for once.
+    """
+
+    count: int
+    seen: Callable[[Tensor], Tensor]
+
+    @cached_property
+    def images(self) -> Float[Tensor, "row d"]:
+        """The representations of the images."""
+        return self.seen(self.pixels)
+
+    @property
+    def position_ids(self) -> Int[Tensor, "row pos"]:
+        """Places in the row, since every row holds the same captions."""
+        return torch.arange(self.ids.shape[1], device=self.ids.device).expand(len(self.ids), -1)
+
+    @property
+    def captions(self) -> Batch:
+        """One caption a row, as the text tower takes them."""
+        ids, mask = (each.unflatten(1, (self.count, -1)).flatten(0, 1) for each in (self.ids, self.mask))
+        return Batch(ids, mask)
+
+    def arguments(self) -> dict[str, Any]:
+        return super().arguments() | self.captions.arguments()
+
+    def __getitem__(self, rows: Int[Tensor, " row"]) -> "CaptionBatch":
+        part = CaptionBatch(self.ids[rows], self.mask[rows], self.pixels[rows], self.count, self.seen)
+        part.__dict__["images"] = self.images[rows]
+        return part

@@ -19,7 +19,7 @@ from icp.drawn import drawn_pairs
 from icp.finetune import finetune
 from icp.finite_differences import derivatives
 from icp.hooks import Reads, SiteEdits, edited
-from icp.interventions import Mask, Scale, Swap
+from icp.interventions import Intervention, Mask, Scale, Swap
 from icp.loading import load
 from icp.model import Model
 from icp.nested_sets import choices_of
@@ -95,6 +95,11 @@ class Case:
         """The inputs, padded on the right."""
         return self.model.pad([encode(self.model.tokenizer, example.text, "") for example in self.probe.examples])
 
+    @property
+    def whats(self) -> list[Intervention]:
+        """What is done to units; the captions of an image and its counterpart are the same, so they are not swapped."""
+        return [Mask("zero"), Mask("mean"), Scale(0.5), *[Swap("counterpart")] * (not self.model.family.abreast)]
+
     def units(self, *kinds: str) -> list[Unit]:
         """One unit of each kind in the first, the middle and the last block."""
         rng, blocks = random.Random(self.seed), len(self.model.blocks)
@@ -114,7 +119,6 @@ class Case:
 
 
 EVERY = ("head", "neuron", "value", "resid", "embed", "query", "key")
-WHATS = [Mask("zero"), Mask("mean"), Scale(0.5), Swap("counterpart")]
 
 
 def _no_op(case: Case) -> tuple[bool, str]:
@@ -148,15 +152,15 @@ def _suffix(case: Case) -> tuple[bool, str]:
 
 def _plain_hooks(case: Case) -> tuple[bool, str]:
     units = case.units(*EVERY)
-    got = case.dP(units, WHATS)
-    want = Loop(case.precise, case.pairs, plainly(case.precise)).dP(units, WHATS)
+    got = case.dP(units, case.whats)
+    want = Loop(case.precise, case.pairs, plainly(case.precise)).dP(units, case.whats)
     return _agree(case, got, want)
 
 
 def _lens(case: Case) -> tuple[bool | None, str]:
     if case.model.unviewable is not None:
         return None, case.model.unviewable
-    units, whats = case.units("head", "neuron", "value", "resid"), WHATS[::3]
+    units, whats = case.units("head", "neuron", "value", "resid"), case.whats[::3]
     got = case.dP(units, whats)
     want = Loop(case.precise, case.pairs, through_the_view(case.precise, case.precise.view())).dP(units, whats)
     return _agree(case, got, want)
@@ -167,7 +171,7 @@ def _padding(case: Case) -> tuple[bool, str]:
     units, options = case.units(*EVERY), {"progress": False, "reference": case.pairs, "property": case.read}
 
     def dP(probe, **more):
-        return measure(case.single, probe, units, WHATS, **options, **more).dP
+        return measure(case.single, probe, units, case.whats, **options, **more).dP
 
     alone = np.concatenate([dP(Probe((each,))) for each in case.pairs.examples], 2)
     sides = [dP(case.pairs, padding_side=side) for side in ("left", "right")]
@@ -189,7 +193,7 @@ def _cut(case: Case) -> tuple[bool, str]:
         s.bias is not None or (model.family.mlp_bias if s.unit_width == 1 else model.family.attn_bias) for s in sites
     ]
     mean = [unit for unit, folds in zip(units, bias) if folds]
-    embedded = [] if model.family.pixels else case.units("embed")
+    embedded = [] if model.family.of_patches else case.units("embed")
     zero = [Choice(unit) for unit in [*units, *embedded] if unit not in mean]
     means = choices_of(model, mean, Mask("mean"), case.pairs) if mean else ()
     selection = Selection((*means, *zero), model.binding)

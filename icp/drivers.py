@@ -121,6 +121,8 @@ def drivers(model: Model, probe: Probe, units: "Sequence[Unit | str]", top: int 
         raise UnitError("no units were given: try the units of a ranking's head")
     if top < 1:
         raise IcpError(f"top={top} asks for no inputs: use 1 or more")
+    if model.family.abreast:
+        raise IcpError("the captions are the same for every image: load the text tower alone, and give it other texts")
     wanted = {model.site(unit).name for unit in units}
     sites = [site for name, site in model.sites.items() if name in wanted]
     both = (text for example in probe.examples for text in (example.text, example.counterpart))

@@ -71,7 +71,8 @@ class Family:
     answer is: `"next"`, in the logits at the last token; `"mask"`, in those at the mask token; `"last"` and
     `"first"` of a classifier; `"mean"` of a model without a head, whose output is the mean over attended tokens;
     `"pooled"` of one that makes a representation itself; `"captions"` where that of an image is compared with those of
-    captions, one a class. `first_position` is the number of the first token's position.
+    captions, one a class, which the text tower has `abreast`. `first_position` is the number of the first token's
+    position.
 
     `tower` names which of a model's two towers the row is about (CLIP): `config` is then that tower's, `features` the
     method of the module that gives its representations, and the names of its sites begin with it.
@@ -151,9 +152,20 @@ class Family:
         embed, blocks = self.embed.removeprefix(root), self.blocks.removeprefix(root)
         return replace(self, embed=embed, blocks=blocks, after=None, unembed=None, reads="mean")
 
+    @property
+    def of_patches(self) -> bool:
+        """Whether its tokens are patches of images, and a class token."""
+        return self.pixels and not self.abreast
+
+    @property
+    def abreast(self) -> bool:
+        """Whether a row holds the captions of all classes side by side, about one image."""
+        return self.reads == "captions" and self.tower == "text"
+
     def captioned(self) -> "Family":
-        """The row of a vision tower under captions of classes."""
-        return replace(self, reads="captions")
+        """The row of a tower under captions of classes: the inputs of either are images."""
+        row = replace(self, reads="captions", pixels=True)
+        return replace(row, attention=None, positionwise=()) if row.abreast else row
 
     def classifying(self) -> "Family":
         """The row of the same blocks under a classification head."""

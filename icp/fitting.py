@@ -1,6 +1,7 @@
 """Whether a live module fits its architecture row: what `load` looks at."""
 
 from contextlib import ExitStack
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from icp.errors import ModelError, NotFiniteError
 from icp.hooks import captured
 from icp.model import Model
+from icp.sites import side_by_side
 from icp.units import site_name
 
 
@@ -28,13 +30,16 @@ def check(model: Model) -> None:
             sites, entrances = list(model.sites.values()), model.entrances
         except AttributeError as error:
             raise misfit(error) from error
-        batch = model.trial(1, 4)
+        batch, abreast = model.trial(1, 4), sites[0].abreast
         values: dict[str, Tensor] = {}
         entered: dict[int, Tensor] = {}
         added: dict[int, list[Tensor]] = {layer: [] for layer in range(len(model.blocks))}
+
+        def noted(module, args, layer):
+            entered[layer] = args[0] if abreast == 1 else side_by_side(args[0], abreast)
+
         handles = [
-            entrance.register_forward_pre_hook(lambda m, args, layer=layer: entered.update({layer: args[0]}))
-            for layer, entrance in enumerate(entrances)
+            entrance.register_forward_pre_hook(partial(noted, layer=layer)) for layer, entrance in enumerate(entrances)
         ]
         try:
             with captured(sites, values):

@@ -166,6 +166,39 @@ class Patches:
             (Path(folder) / name).write_text(text, "utf-8")
 
 
+@dataclass(frozen=True)
+class Captioned(Patches):
+    """What the text tower has in the place of a tokenizer where images are classified by captions.
+
+    Its tokens are those of all captions side by side, the same for every image: shorter ones end in `filler`.
+    """
+
+    captions: tuple[tuple[int, ...], ...] = ()
+    filler: int = 0
+
+    @classmethod
+    def of(cls, patches: Patches, tokenizer: Any, captions: Iterable[str]) -> "Captioned":
+        """For images that have these patches, and a filler that does not look like the end of a text."""
+        ids = tuple(tuple(tokenizer(caption)["input_ids"]) for caption in captions)
+        filler = int(tokenizer.eos_token_id == 0)
+        return cls(patches.shape, patches.size, patches.processors, ids, filler)
+
+    @property
+    def patches(self) -> Patches:
+        """What the vision tower has."""
+        return Patches(self.shape, self.size, self.processors)
+
+    @property
+    def longest(self) -> int:
+        """The tokens of the longest caption."""
+        return max(map(len, self.captions))
+
+    def encode(self, image: "Image | str") -> PatchTokens:
+        """All captions' tokens; raises `ProbeError` as for the patches of the image, whose pixels come with them."""
+        padded = ((*caption, *[self.filler] * (self.longest - len(caption))) for caption in self.captions)
+        return PatchTokens([token for caption in padded for token in caption], super().encode(image).pixels)
+
+
 def _both(size: Any) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else tuple(size)
 

@@ -15,7 +15,7 @@ from icp.families import BRIDGE, HOOKED_TRANSFORMER, family_of
 from icp.family import Family
 from icp.files import read_json
 from icp.fitting import check
-from icp.images import PROCESSORS, Patches
+from icp.images import PROCESSORS, Captioned, Patches
 from icp.model import TOWER, TOWER_FORMAT, Model
 from icp.quiet import quiet_transformers
 from icp.weights import copied, without_name
@@ -49,8 +49,8 @@ def load(source: Any, tokenizer: Any = None, *, dtype: torch.dtype | None = None
     Of a CLIP, `tower` says whose units are meant, `"text"` or `"vision"`: it gives representations, which are compared
     with those of texts and images alike (`icp.Similarity`). With `captions`, one for each name of a class, images are
     classified by the caption that is most like them (Radford et al. 2021, without its ensembles), and the units are
-    those of the vision tower. A folder that such a model was saved into gives the same again. `tokenizer` is that of
-    the texts; `Model.other` is the other tower of the same weights.
+    those of the vision tower unless `tower` says otherwise. A folder that such a model was saved into gives the same
+    again. `tokenizer` is that of the texts; `Model.other` is the other tower of the same weights.
 
     Weights are fp32 unless `dtype` says otherwise; a module that is handed in keeps its dtype and device.
 
@@ -78,12 +78,10 @@ def _classed(tower: str | None, captions: Mapping[str, str] | None) -> tuple[str
     """The tower that captions stand for; raises `ModelError` for captions that cannot classify."""
     if captions is None:
         return tower, None
-    if tower not in (None, "vision"):
-        raise ModelError(f"captions classify images, and tower={tower!r} was asked for: leave it out")
     told = [each for pair in captions.items() for each in pair] if isinstance(captions, Mapping) else []
     if len(told) < 4 or not all(isinstance(each, str) and each.strip() for each in told):
         raise ModelError(f"captions={captions!r}: give a caption for each of two or more names of classes")
-    return "vision", dict(captions)
+    return tower or "vision", dict(captions)
 
 
 def _require_device(device: str | None) -> None:
@@ -316,12 +314,17 @@ def _tower(family: Family, module: nn.Module, told: Told) -> tuple[Family, Any, 
         )
     patches = Patches.of(module.config.vision_config)
     said: dict[tuple[int, ...], str] = {}
+    longest = module.config.text_config.max_position_embeddings
     for name, caption in (told.captions or {}).items():
-        other = said.setdefault(tuple(tokenizer(caption)["input_ids"]), name)
+        ids = tuple(tokenizer(caption)["input_ids"])
+        if len(ids) > longest:
+            raise ModelError(f"the caption of {name!r} has {len(ids)} tokens, a text has at most {longest}: shorten it")
+        other = said.setdefault(ids, name)
         if other != name:
             raise ModelError(f"the captions of {other!r} and {name!r} are the same tokens: reword one of them")
     if told.captions is not None:
-        return family.captioned(), patches, tokenizer
+        reader = patches if family.pixels else Captioned.of(patches, tokenizer, told.captions.values())
+        return family.captioned(), reader, tokenizer
     return (family, patches, tokenizer) if family.pixels else (family, tokenizer, patches)
 
 

@@ -30,8 +30,9 @@ class Model(Running):
 
     `kind` is `"transformers"`, `"bridge"` or `"hooked_transformer"`: the module computes on itself whichever it is.
     `selection` is what was cut from it, where something was (see `icp.prune`). Of a model with two towers it is one of
-    them, with the tokenizer of the texts or the `Patches` of the images that it reads: `beside` has those of the other,
-    and `captions` by class, where images are classified by them.
+    them, with the tokenizer of the texts or the `Patches` of the images that it reads: `beside` has those of the other.
+    With `captions` by class, images are classified by them, whichever tower it is: `beside` is then the tokenizer of
+    the captions.
     """
 
     module: nn.Module
@@ -58,12 +59,18 @@ class Model(Running):
 
     @cached_property
     def other(self) -> "Model":
-        """The other tower of the same module, without captions; raises `ModelError` where there is one tower."""
+        """The other tower of the same module, under the same captions if any.
+
+        Raises `ModelError` where there is one tower.
+        """
         if self.family.tower is None:
             raise ModelError(f"{self.name} has one tower: there is no other")
         (tower,) = (tower for tower in TOWERS if tower != self.family.tower)
         family = family_of(self._model_type, tower)
-        return replace(self, tokenizer=self.beside, beside=self.tokenizer, family=family, captions=None)
+        if self.captions is None:
+            return replace(self, tokenizer=self.beside, beside=self.tokenizer, family=family)
+        reader = self.captioned.patches if self.family.abreast else self.captioned
+        return replace(self, tokenizer=reader, family=family.captioned())
 
     @property
     def towers(self) -> "tuple[Model, ...]":

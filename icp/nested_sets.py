@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from icp.bound import Property
@@ -20,7 +21,7 @@ from icp.properties import LogitDifference, TaskLoss
 from icp.scores import Scores, budgets_of
 from icp.selection import Choice, hooked
 from icp.sweep.donors import Means, ReadsNothing, needed_sites
-from icp.sweep.joint import require_disjoint
+from icp.sweep.joint import require_disjoint, require_reached
 from icp.sweep.memory import within_memory
 from icp.sweep.plan import Plan, clean_values
 from icp.units import Unit
@@ -65,6 +66,8 @@ def frontier(
     if odd := [name for name in costs if not isinstance(name, str)]:
         raise IcpError(f"the cost {odd[0]!r} has no name: costs are named by strings")
     ranking = ranking.measured
+    for unit in ranking.units:
+        require_reached(model, unit)
     require_disjoint(model, ranking.units)
     choices = choices_of(model, ranking.units, intervention, probe if reference is None else reference)
     score_of = dict(zip(ranking.units, ranking.table[ranking.by]))
@@ -185,10 +188,16 @@ def choices_of(model: Model, units: list[Unit], intervention: Intervention, refe
 
 
 def mean_values(model: Model, units: list[Unit], reference: Probe) -> list[list[float]]:
-    """Each unit's mean value over the attended tokens of `reference`: one number, or d_head numbers for a head."""
-    tokens = reference.tokenize(model.tokenizer, ReadsNothing())
+    """Each unit's mean value over the attended tokens of `reference`: one number, or d_head numbers for a head.
+
+    Of a text tower under captions these are the captions' tokens.
+    """
+    means: dict[str, Tensor] = {}
     with model.frozen(), torch.no_grad():
-        sites = needed_sites(model, [], units)
-        longest = max(map(len, tokens.inputs))
-        means = within_memory(Plan(max(1, 2048 // longest)), partial(Means, model, tokens, sites))[0].overall
-    return [means[unit.site][list(model.site(unit).columns(unit))].tolist() for unit in units]
+        for tower in model.towers:
+            if mine := [unit for unit in units if model.holding(unit) is tower]:
+                tokens = reference.tokenize(tower.tokenizer, ReadsNothing())
+                longest = max(map(len, tokens.inputs))
+                told = partial(Means, tower, tokens, needed_sites(tower, [], mine))
+                means |= within_memory(Plan(max(1, 2048 // longest)), told)[0].overall
+    return [means[unit.site][list(model.holding(unit).site(unit).columns(unit))].tolist() for unit in units]

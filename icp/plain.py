@@ -33,13 +33,17 @@ def plainly(model: Model) -> Run:
     """The module called as its makers call it, with a hook of PyTorch's."""
 
     def run(ids: list[int], name: str, edit: Edit) -> Tensor:
-        site = model.sites[name]
+        site, own = model.sites[name], torch.tensor(_attended(model, ids), device=model.device)
 
         def changed(tensor):
             rows = tensor.reshape(-1, tensor.shape[-1])
             columns = torch.tensor(_columns(site), device=rows.device)
-            new = edit(rows[:, columns])
-            return None if new is None else rows.index_copy(1, columns, new).view(tensor.shape)
+            new = edit(rows[own[:, None], columns])
+            if new is None:
+                return None
+            rows = rows.clone()
+            rows[own[:, None], columns] = new
+            return rows.view(tensor.shape)
 
         def before(module, args):
             new = changed(args[0])
@@ -72,6 +76,15 @@ def _called(model: Model, ids: list[int]) -> Tensor:
         case "mean":
             return model.module(given).last_hidden_state
     return model.module(given).logits
+
+
+def _attended(model: Model, ids: list[int]) -> list[int]:
+    """The rows of what a module sees that are tokens: of captions of several lengths, all but the filler."""
+    if not model.family.abreast:
+        return list(range(len(ids)))
+    captions = [model.beside(caption)["input_ids"] for caption in model.captions.values()]
+    longest = max(map(len, captions))
+    return [longest * number + place for number, caption in enumerate(captions) for place in range(len(caption))]
 
 
 def _given(model: Model, ids: list[int]) -> Tensor:

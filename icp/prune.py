@@ -40,7 +40,7 @@ def prune(model: Model, selection: Selection, *, weights: str = "same") -> Model
                 f"{choice.unit} cannot be cut from weights, since every block writes and reads the residual stream: "
                 "mask it with hooks, or cut the neurons and heads that write it"
             )
-        if choice.unit.layer is None and model.holding(choice.unit).family.pixels:
+        if choice.unit.layer is None and model.holding(choice.unit).family.of_patches:
             raise PruneError(
                 f"{choice.unit} cannot be cut from weights, since patches, positions and the class token all write it: "
                 "mask it with hooks, or cut the neurons and heads that read it"

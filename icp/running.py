@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from icp.anatomy import Anatomy
-from icp.batch import Batch, ImageBatch
+from icp.batch import Batch, CaptionBatch, ImageBatch
 from icp.errors import ModelError, ProbeError
 from icp.hooks import (
     Reads,
@@ -24,9 +24,11 @@ from icp.hooks import (
     stopping_after,
     stopping_at,
 )
-from icp.images import Image
+from icp.images import Captioned, Image
 from icp.sites import Site
 from icp.tokenizing import Input, encode
+
+IMAGES_A_PASS = 32
 
 
 class Running(Anatomy):
@@ -39,6 +41,8 @@ class Running(Anatomy):
         """
         if side not in ("left", "right"):
             raise ModelError(f"unknown padding side {side!r}: use 'left' or 'right'")
+        if self.family.abreast:
+            return self._abreast(sequences)
         if self.family.pixels:
             return ImageBatch.of(sequences, self.device, self.dtype)
         filler = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
@@ -64,17 +68,49 @@ class Running(Anatomy):
 
     def arguments(self, batch: Batch) -> dict[str, Any]:
         """Keyword arguments of the module's forward, or of what gives a tower's representations."""
-        if self.family.reads == "captions":
-            return batch.arguments() | self.other.pad(self._captions).arguments()
+        if self.family.reads == "captions" and not self.family.abreast:
+            return batch.arguments() | self._captions().arguments()
         return batch.arguments() | ({"use_cache": False} if self.family.causal else {})
 
     @cached_property
-    def _captions(self) -> list[list[int]]:
-        return [encode(self.beside, caption, "") for caption in self.captions.values()]
+    def captioned(self) -> Captioned:
+        """What the text tower reads under captions."""
+        return (
+            self.tokenizer if self.family.abreast else Captioned.of(self.tokenizer, self.beside, self.captions.values())
+        )
+
+    def _captions(self) -> Batch:
+        """A caption a row."""
+        return Batch.padded([*map(list, self.captioned.captions)], "right", self.captioned.filler, self.device)
+
+    def _abreast(self, images: list[list[int]]) -> CaptionBatch:
+        """All captions in the row of each image."""
+        captions = self._captions()
+        ids, mask = (each.flatten().expand(len(images), -1) for each in (captions.ids, captions.mask))
+        pixels = ImageBatch.of(images, self.device, self.dtype).pixels
+        return CaptionBatch(ids, mask, pixels, len(captions.ids), self._seen)
+
+    @torch.no_grad()
+    def _seen(self, pixels: Tensor) -> Tensor:
+        """What the vision tower makes of images."""
+        parts = pixels.split(IMAGES_A_PASS)
+        return torch.cat([self.module.get_image_features(part).pooler_output for part in parts])
+
+    def _zero_shot(self, batch: CaptionBatch) -> Tensor:
+        """Logits [row, class]: the scaled cosine of each row's image and its captions (Radford et al. 2021)."""
+        texts = getattr(self.module, self.family.features)(**batch.captions.arguments()).pooler_output
+        texts, images = (each / each.norm(dim=-1, keepdim=True) for each in (texts, batch.images.to(texts.dtype)))
+        cosines = torch.einsum("rcd,rd->rc", texts.unflatten(0, (-1, batch.count)), images)
+        return cosines * self.module.logit_scale.exp()
 
     def answering(self, output: Any) -> Tensor:
         """The logits in what the module's forward gives."""
-        return output.logits_per_image if self.family.reads == "captions" else output.logits
+        if self.family.reads != "captions":
+            return output.logits
+        if not self.family.abreast:
+            return output.logits_per_image
+        rows = torch.arange(len(output.logits_per_image), device=self.device)  # each image has captions of its own
+        return output.logits_per_image.unflatten(1, (len(rows), -1))[rows, rows]
 
     def _forward(self, batch: Batch, reads: Reads | None = None) -> Tensor:
         if self.kind == "hooked_transformer":
@@ -84,6 +120,8 @@ class Running(Anatomy):
                 return self.module(**self.arguments(batch)).logits[:, None]
         if self.family.reads == "pooled":
             return getattr(self.module, self.family.features)(**self.arguments(batch)).pooler_output[:, None]
+        if self.family.abreast:
+            return self._zero_shot(batch)[:, None]
         if self.family.reads in ("first", "captions"):
             return self.answering(self.module(**self.arguments(batch)))[:, None]
         if self.family.reads == "mean":

@@ -52,6 +52,20 @@ class Scores:
             )
         return Scores(found, self.by)
 
+    def joined(self, other: "Scores") -> "Scores":
+        """One ranking of the units of both, such as a CLIP's two towers, by the column that both are ranked by.
+
+        Raises `IcpError` where they are ranked by different columns, or a unit is in both.
+        """
+        import pandas
+
+        if self.by != other.by:
+            raise IcpError(f"one ranking is by {self.by!r} and the other by {other.by!r}: rank both by the same")
+        if both := sorted(set(self.table.index) & set(other.table.index)):
+            raise IcpError(f"{both[0]} is in both rankings: join those of different units")
+        rows = pandas.concat([self.table, other.table])
+        return Scores(rows.sort_values(self.by, ascending=self.by == "damage", kind="stable"), self.by)
+
     def above(self, threshold: float) -> "Scores":
         """The units that score `threshold` or more."""
         return Scores(self.table[self.table[self.by] >= threshold], self.by)

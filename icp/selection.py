@@ -16,7 +16,7 @@ from icp.errors import ArtefactError, UnitError
 from icp.files import writing_file
 from icp.interventions import affine
 from icp.model import Model
-from icp.sweep.joint import require_disjoint
+from icp.sweep.joint import require_disjoint, require_reached
 from icp.units import Unit
 
 FORMAT, VERSION = "icp-selection", 1
@@ -141,11 +141,8 @@ class Selection:
         """
         self.require_fit(model, weights)
         for choice in self.choices:
-            if model.family.represents and choice.cuts and model.holding(choice.unit) is not model:
-                raise UnitError(
-                    f"{choice.unit} is in the other tower, which makes what the {model.family.tower} tower's "
-                    "representations are compared with, and no hook reaches that: prune the selection and measure then"
-                )
+            if choice.cuts:
+                require_reached(model, choice.unit)
         with hooked(model, self.choices):
             yield
 

@@ -38,7 +38,8 @@ class Site:
     (residual and embedding dimensions, queries, keys). `additive` says that an edit here changes the block's output by
     exactly `edit @ outgoing`, so that the block need not run again, and `on_residual` that the values are themselves
     the block's output. `part` is the part of a fused projection's output that is meant, of heads of width `unit_width`.
-    `flat` says that the module sees rows and positions as one axis.
+    `flat` says that the module sees rows and positions as one axis; where `abreast` is not 1, a row holds so many texts
+    side by side, which the module sees one under another, and its block is not entered: the whole model runs.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Site:
     on_residual: bool = False
     part: Part | None = None
     flat: bool = False
+    abreast: int = 1
 
     @property
     def outgoing(self) -> Float[Tensor, "width d_model"] | None:
@@ -72,12 +74,12 @@ class Site:
     @property
     def start(self) -> int:
         """The block to enter so that a hook here still runs."""
-        return 0 if self.layer is None else self.layer
+        return 0 if self.layer is None or self.abreast > 1 else self.layer
 
     @property
     def additive_entrance(self) -> int | None:
         """The block whose input an affine edit here changes by a known amount, or None where a block must rerun."""
-        return self.layer + 1 if self.additive or self.on_residual else None
+        return self.layer + 1 if (self.additive or self.on_residual) and self.abreast == 1 else None
 
     def columns(self, unit: Unit) -> range:
         """The run of the value axis that `unit` covers; raises `UnitError` where it is out of range."""
@@ -94,7 +96,7 @@ class Site:
     def hook(self, edit: Callable[[Values], Values | None]) -> "RemovableHandle | Handles":
         """Register `edit` on the module; it sees `[row, pos, width]` and returns a replacement, or None to look on."""
         if not self.flat:
-            return self._hook(edit, lambda tensor: tensor.flatten(2))
+            return self._hook(edit, lambda tensor: side_by_side(tensor, self.abreast))
         shapes: list[torch.Size] = []
         entered = self.block.register_forward_pre_hook(lambda module, args: shapes.append(args[0].shape[:2]))
         return Handles((entered, self._hook(edit, lambda tensor: tensor.unflatten(0, shapes[-1]))))
@@ -143,6 +145,11 @@ class _Hook:
             return [flat]
         inner = self.site.unit_width if part.by_head else self.site.width
         return list(flat.unflatten(-1, (-1, part.count, inner)).unbind(-2))
+
+
+def side_by_side(tensor: Tensor, abreast: int) -> Values:
+    """What a module sees as [text, pos, ...], with so many texts in a row."""
+    return tensor.flatten(2).unflatten(0, (-1, abreast)).flatten(1, 2)
 
 
 def columns_of(sites: dict[str, Site], units: list[Unit], device: torch.device) -> Tensor:

@@ -274,6 +274,7 @@ CLIPS = (
     _tower("clip", 3, captions=CAPTIONS),
     _tower("clip_vision", 3, tower="vision"),
     _tower("clip_text", 2, tower="text"),
+    _tower("clip_captions", 2, tower="text", captions=CAPTIONS),
 )
 """The towers of a CLIP, and images classified by captions."""
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from helpers import BY_NAME, CAPTIONS, VOCABULARY, make_ending_tokenizer, make_tokenizer
@@ -48,6 +49,15 @@ def texts(*answers):
             icp.Example("It was late and the doctor ran home", "It was late and the nurse ran home", answers),
         )
     )
+
+
+def alone(model, tower):
+    """A tower without captions."""
+    return icp.load(model.module, make_ending_tokenizer(), tower=tower)
+
+
+def ranking(*units, by="S"):
+    return icp.Scores(pandas.DataFrame({by: np.arange(len(units), 0.0, -1)}, index=[*map(str, units)]), by)
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +167,80 @@ def test_one_selection_cuts_both_towers_and_stays_cut(classifier, tmp_path):
         assert not site.outgoing[list(site.columns(unit))].any()
 
 
+def test_units_of_the_text_tower_move_the_class_of_an_image(classifier):
+    """Against the module itself, with the unit edited in every caption; the filler behind short ones never counts."""
+    text, probe = classifier.other, images(3)
+    assert text.other.family == classifier.family and text.other.tokenizer == classifier.tokenizer
+    units = [icp.Unit.parse(f"text.blocks.{place}") for place in ("0.attn.hook_z[1]", "1.mlp.hook_post[5]")]
+    asked = {"property": icp.ClassProbability(1), "progress": False}
+    found = icp.measure(text, probe, units, [icp.Mask("zero"), icp.Mask("mean")], **asked)
+    tokens = make_ending_tokenizer()([*CAPTIONS.values()], padding=True, return_tensors="pt")
+    own = tokens["attention_mask"].bool()
+    assert not own.all()
+    for row, unit in enumerate(units):
+        site = text.site(unit)
+        columns = list(site.columns(unit))
+        for which in (0, 1):
+
+            def edit(module, args, columns=columns, which=which):
+                new = args[0].clone()
+                new[..., columns] = args[0][own][:, columns].mean(0) if which else 0.0
+                return (new,)
+
+            clean = [said(classifier.module, e.text, CAPTIONS.values()).softmax(-1)[1] for e in probe.examples]
+            handle = site.module.register_forward_pre_hook(edit)
+            edited = [said(classifier.module, e.text, CAPTIONS.values()).softmax(-1)[1] for e in probe.examples]
+            handle.remove()
+            want = [float(after - before) for after, before in zip(edited, clean)]
+            np.testing.assert_allclose(found.dP[row, which], want, atol=1e-12)
+    assert (np.abs(found.dP) > 1e-6).all()
+
+
+@pytest.mark.parametrize("what", (icp.Mask("zero"), icp.Mask("mean"), icp.Scale(0.5)), ids=str)
+def test_a_set_over_both_towers_is_measured_as_it_is_cut(classifier, what):
+    probe, asked = images(3), {"property": icp.ClassProbability(1), "progress": False}
+    vision = ["vision.blocks.0.attn.hook_z[2]", "vision.blocks.2.mlp.hook_post[5]"]
+    text = ["text.blocks.1.mlp.hook_post[3]", "text.blocks.0.attn.hook_z[0]"]
+    sets = [[*vision, *text], vision, [], text, [vision[1], text[0]]]
+    found = icp.measure_sets(classifier, probe, sets, what, **asked)
+    swapped = icp.measure_sets(classifier.other, probe, sets, what, **asked)
+    np.testing.assert_array_equal(swapped.dP, found.dP)
+    apart = [icp.measure_sets(one, probe, [members], what, **asked) for one, members in
+             ((classifier, vision), (classifier.other, text))]  # fmt: skip
+    np.testing.assert_allclose(found.dP[[1, 3]], [one.dP[0] for one in apart], atol=1e-12)
+    assert np.abs(found.dP[0] - found.dP[1] - found.dP[3]).max() > 1e-9 and not found.dP[2].any()
+    ranked = ranking(*vision).joined(ranking(*text))
+    costs = {"task": (probe, icp.TaskLoss(among_answers=True))}
+    frontier = icp.frontier(classifier, probe, ranked, what, property=icp.ClassProbability(1), costs=costs,
+                            sizes=[4], progress=False)  # fmt: skip
+    selection = frontier.select(top=4)
+    assert {unit.tower for unit in selection.units} == {"text", "vision"}
+    cut = icp.prune(classifier, selection)
+    for row, example in enumerate(probe.examples):
+        after = said(cut.module, example.text, CAPTIONS.values()).softmax(-1)[1]
+        assert float(after) == pytest.approx(found.clean[row] + found.dP[0, row], abs=1e-12)
+        other = said(cut.module, example.counterpart, CAPTIONS.values()).softmax(-1)[1]
+        assert frontier.gap[-1][row] == pytest.approx(float(after - other), abs=1e-12)
+
+
+def test_the_text_tower_is_trained_under_captions_and_saved(classifier, tmp_path):
+    probe, fast = images(), {"max_steps": 3, "learning_rate": 1e-2}
+    model = icp.load(BY_NAME["clip"].model(torch.float32).module, make_ending_tokenizer(), tower="text",
+                     captions=CAPTIONS)  # fmt: skip
+    steady = icp.Invariance(model.units("head")[:2], interventions=[icp.Mask("zero")])
+    tuned = icp.finetune(model, probe, invariance=steady, arguments=fast, progress=False)
+    assert tuned.tuning.history[0]["penalty"] > 0
+    moved = {name.partition(".")[0] for name, value in model.module.named_parameters()
+             if not torch.equal(value, tuned.module.get_parameter(name))}  # fmt: skip
+    assert moved == {"text_model"}
+    tuned.save_pretrained(tmp_path / "tuned")
+    again = icp.load(str(tmp_path / "tuned"))
+    assert again.family == model.family and again.captions == CAPTIONS and again.tokenizer == model.tokenizer
+    unit, asked = "text.blocks.1.mlp.hook_post[3]", {"property": icp.ClassProbability(1), "progress": False}
+    one, other = (icp.measure(each, probe, unit, icp.Mask("zero"), **asked) for each in (tuned, again))
+    np.testing.assert_array_equal(one.dP, other.dP)
+
+
 def test_it_is_trained_regularised_and_evaluated():
     model, probe = BY_NAME["clip"].model(torch.float32), images()
     fast = {"num_train_epochs": 60, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "logging_steps": 1}
@@ -203,7 +287,8 @@ def test_a_probe_of_texts_keeps_the_images_it_is_compared_with(tmp_path):
         (lambda m: icp.load(m.module, make_ending_tokenizer(), tower="audio"), "tower='audio' was asked for"),
         (lambda m: icp.load(m.module, tower="text"), "without the tokenizer of its texts"),
         (lambda m: icp.load(m.module, make_tokenizer(), tower="text"), "does not end a text with its end token"),
-        (lambda m: icp.load(m.module, make_ending_tokenizer(), tower="text", captions=CAPTIONS), "leave it out"),
+        (lambda m: icp.load(m.module, make_ending_tokenizer(), captions={"one": "It ran " * 40, "two": "It"}),
+         "the caption of 'one' has 82 tokens, a text has at most 64"),
         (lambda m: icp.load(m.module, make_ending_tokenizer(), captions={"one": "It ran"}), "two or more names"),
         (lambda m: icp.load(m.module, make_ending_tokenizer(), captions={"one": "It", "two": " "}), "two or more"),
         (lambda m: icp.load(BY_NAME["gpt2"].module(), make_tokenizer(), tower="text"), "has one tower"),
@@ -221,17 +306,37 @@ def test_a_probe_of_texts_keeps_the_images_it_is_compared_with(tmp_path):
         (lambda m: icp.measure(BY_NAME["gpt2"].model(), texts(image(0)), "hook_embed[1]", icp.Mask(),
                                property=icp.LogLikelihood()), "is no text, and this model answers in words"),
         (lambda m: last_layer_retraining(m, grouped()), "no last layer to train again"),
-        (lambda m: icp.Selection.of(m, ["text.blocks.0.mlp.hook_post[1]"]).applied(m.other.other).__enter__(),
+        (lambda m: icp.Selection.of(m, ["text.blocks.0.mlp.hook_post[1]"]).applied(alone(m, "vision")).__enter__(),
          "no hook reaches that"),
+        (lambda m: icp.Selection.of(m, ["vision.blocks.0.mlp.hook_post[1]"]).applied(m.other).__enter__(),
+         "this is the text tower under captions: use model.other"),
+        (lambda m: icp.frontier(alone(m, "vision"), images(answers=("It ran",)), ranking("text.hook_embed[1]"),
+                                icp.Mask("zero"), property=icp.Similarity(), costs={}), "no hook reaches that"),
         (lambda m: icp.measure(m, images(), "text.blocks.0.attn.hook_z[1]", icp.Mask()), "model.other is the other"),
-        (lambda m: icp.measure_sets(m, images(), [["text.hook_embed[1]"]], icp.Mask()), "model.other is the other"),
+        (lambda m: icp.measure_sets(alone(m, "text"), texts(image(0)), [["vision.hook_embed[1]"]], icp.Mask(),
+                                    property=icp.Similarity()), "no hook reaches that"),
+        (lambda m: icp.measure_sets(m, images(), [["text.hook_embed[1]"]], icp.Swap("counterpart")),
+         "cannot edit text.hook_embed.1. in every caption alike"),
+        (lambda m: icp.measure_sets(m, images(), [["text.hook_embed[1]"]], icp.Mask("zero"), positions="last"),
+         "positions='last' are an image's"),
+        (lambda m: icp.measure(m.other, images(), m.other.units("head"), icp.Swap("counterpart")),
+         "swapping them changes nothing"),
+        (lambda m: icp.measure(m.other, images(), m.other.units("head"), icp.Mask("resample")),
+         "swapping them changes nothing"),
+        (lambda m: icp.measure(m.other, images(), m.other.units("head"), icp.Mask("zero"), positions="last",
+                               property=icp.ClassProbability()), "several captions side by side"),
+        (lambda m: icp.drivers(m.other, images(), m.other.units("head")), "the same for every image"),
+        (lambda m: ranking("text.hook_embed[1]").joined(ranking("text.hook_embed[1]")), "is in both rankings"),
+        (lambda m: ranking("text.hook_embed[1]").joined(ranking("text.hook_embed[2]", by="damage")), "rank both by"),
         (lambda m: icp.measure(m, images(), "blocks.0.attn.hook_z[1]", icp.Mask()), "no site 'blocks.0.attn.hook_z'"),
         (lambda m: icp.measure(m, images(2, ("bad", "worse")), m.units("head"), icp.Mask()), "they are bad, good"),
-        (lambda m: icp.measure(m.other, images(), m.other.units("head"), icp.Mask(), property=icp.Similarity()),
+        (lambda m: icp.measure(alone(m, "text"), images(), "text.hook_embed[1]", icp.Mask(), property=icp.Similarity()),
          "is no text, and this model reads texts"),
         (lambda m: icp.measure(m.other, texts(*TEXTS), m.other.units("head"), icp.Mask()),
+         "is a text, and this model reads images"),
+        (lambda m: icp.measure(alone(m, "text"), texts(*TEXTS), "text.hook_embed[1]", icp.Mask()),
          "needs logits, and this model has no head"),
-        (lambda m: icp.finetune(m.other, images()), "is no text, and this model reads texts"),
+        (lambda m: icp.finetune(alone(m, "text"), images()), "is no text, and this model reads texts"),
     ),
 )  # fmt: skip
 def test_what_cannot_be_done_with_a_clip_is_refused(classifier, act, says):

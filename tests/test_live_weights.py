@@ -50,7 +50,8 @@ def measured(model):
         probe = rows(answers=("bad", "good"))
     elif not model.family.causal:
         probe = class_rows(("bad", "good")) if model.classes else masked_rows()
-    return icp.measure(model, probe, units, [icp.Mask(), icp.Swap("counterpart")], property=property, **QUIET).dP
+    whats = [icp.Mask(), *[icp.Swap("counterpart")] * (not model.family.abreast)]
+    return icp.measure(model, probe, units, whats, property=property, **QUIET).dP
 
 
 def fresh(model):

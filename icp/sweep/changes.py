@@ -103,7 +103,7 @@ def _added(site: Site, width: int, what: Intervention, donors: Donors, clean: Cl
 def _through_the_pattern(model: Model, site: Site, heads: Site, added: Callable[[], Tensor], clean: Clean) -> Tensor:
     """z' - z [example, pos, width] of all heads of a block, with its queries (or keys) changed by `added()`."""
     change = added()
-    hidden = clean.entered[site.layer] if site.layer else None
+    hidden = clean.entered[site.start] if site.start else None
     handle = site.hook(lambda value: value + change)
     try:
         with torch.no_grad():

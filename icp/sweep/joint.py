@@ -1,6 +1,7 @@
 """Sets of units intervened on together: single effects do not add up, so a set is measured as a set."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -79,10 +80,13 @@ def measure_sets(
 ) -> SetEffects:
     """dP of each set of units, all of one set under `intervention` together; an empty set gives 0.
 
-    A swap with another unit uses that unit's value in the clean run. With `store`, finished chunks of sets are kept in
-    a zarr folder, and the same call resumes after a kill. Raises `UnitError` where two units of a set cover the same
-    values (a head and one of its dimensions), `ArtefactError` for a store of another measurement. dP is NaN where the
-    model returns NaN or infinity under an edit; without one that raises `NotFiniteError`.
+    A swap with another unit uses that unit's value in the clean run. Where images are classified by captions a set may
+    have units of both towers; those of the text tower are masked, by zero or the mean, or scaled.
+
+    With `store`, finished chunks of sets are kept in a zarr folder, and the same call resumes after a kill. Raises
+    `UnitError` where two units of a set cover the same values (a head and one of its dimensions), `ArtefactError` for a
+    store of another measurement. dP is NaN where the model returns NaN or infinity under an edit; without one that
+    raises `NotFiniteError`.
     """
     require_kinds(model, probe, reference, positions, batch_size, store)
     require_interventions([intervention])
@@ -94,16 +98,21 @@ def measure_sets(
     require_label(intervention, store is not None)
     if not sets:
         raise UnitError("no sets of units were given")
+    model = _whole(model, sets)
     for members in sets:
         for unit in members:
-            model.site(unit)
+            require_reached(model, unit)
         require_disjoint(model, members)
     everyone = sorted({unit for members in sets for unit in members})
+    elsewhere = [unit for unit in everyone if model.holding(unit) is not model]
+    everyone = [unit for unit in everyone if model.holding(unit) is model]
+    if elsewhere:
+        _require_everywhere(elsewhere[0], intervention, positions)
     tokens = rows_of(model, probe, property)
     donors = donors_of([intervention])
+    require_lenders(model, tokens, probe if reference is None else reference, donors, everyone)
     if any(isinstance(donor, CounterpartDonor) for donor in donors):
         tokens.require_alignment()
-    require_lenders(model, tokens, probe if reference is None else reference, donors, everyone)
     with model.frozen(), torch.no_grad():
         layout = Layout.of(model, tokens, "right")
         where = layout.where(positions)
@@ -115,6 +124,7 @@ def measure_sets(
             sites = needed_sites(model, [intervention], everyone)
             asked = dict(width=layout.width, per_position=by_position(donors))
             means, plan = within_memory(plan, partial(Means, model, told, sites, **asked))
+        beside = _Beside.of(model, probe if reference is None else reference, intervention, elsewhere, plan)
         names = [AND.join(map(str, members)) for members in sets]
         header = header_of(model, probe, names, [intervention], layout, JOINT, positions, reference, "right")
         kept = as_numpy(clean)
@@ -125,7 +135,7 @@ def measure_sets(
         with tqdm(total=len(sets), initial=there, **shown) as bar:
             for chunk in results.todo:
                 measured = partial(
-                    _measured, model, layout, [sets[i] for i in chunk], intervention, where, means, clean
+                    _measured, model, layout, [sets[i] for i in chunk], intervention, where, means, beside, clean
                 )
                 dP, plan = within_memory(plan, measured)
                 results.write(chunk, as_numpy(dP)[:, None], plan)
@@ -141,26 +151,83 @@ def _measured(
     intervention: Intervention,
     where: Tensor,
     means: Means | None,
+    beside: "_Beside",
     clean: Tensor,
     plan: Plan,
 ) -> Tensor:
     """dP [set, example] of a few sets."""
-    columns = columns_needed(model, [unit for members in sets for unit in members], [intervention])
-    starts = [min((model.sites[unit.site].start for unit in members), default=-1) for members in sets]
-    order = sorted((number for number, members in enumerate(sets) if members), key=starts.__getitem__)
+    others = [tuple(unit for unit in members if unit in beside.units) for members in sets]
+    mine = [[unit for unit in members if unit not in beside.units] for members in sets]
+    columns = columns_needed(model, [unit for members in mine for unit in members], [intervention])
+    starts = [min((model.sites[unit.site].start for unit in members), default=0) for members in mine]
+    kinds = [*zip(starts, others)]
+    order = sorted((number for number, members in enumerate(sets) if members), key=kinds.__getitem__)
     result = clean.repeat(len(sets), 1)
     for examples in torch.arange(layout.examples, device=model.device).split(plan.batch_size) if order else ():
         entered = sorted({starts[number] for number in order} - {0})
-        lent = Donors(model, layout, [intervention], columns, means, plan, examples, entered)
-        for start, alike in groupby(order, key=starts.__getitem__):
+        lent = Donors(model, layout, [intervention], columns, means, plan, examples, entered, clean=bool(columns))
+        for (start, other), alike in groupby(order, key=kinds.__getitem__):
             for together in _batched(list(alike), max(1, plan.batch_size // len(examples))):
-                edits = _edits(model, lent, [sets[number] for number in together], intervention, examples, where)
+                edits = _edits(model, lent, [mine[number] for number in together], intervention, examples, where)
                 hidden = lent.hidden[start].repeat(len(together), 1, 1) if start else None
-                with edited(edits):
+                with edited(edits), beside.edited(other):
                     value = layout.value(model, examples.repeat(len(together)), start=start, hidden=hidden)
                 result[torch.tensor(together)[:, None], examples] = value.view(len(together), -1)
     difference = result - clean
     return difference.where(difference.isfinite(), torch.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class _Beside:
+    """Units of the text tower beside a vision tower: an edit of them is the same for every image."""
+
+    tower: Model
+    units: frozenset[Unit]
+    alpha: float
+    means: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, model: Model, reference: Probe, what: Intervention, units: list[Unit], plan: Plan) -> "_Beside":
+        if not units:
+            return cls(model, frozenset(), 1.0, {})
+        affine, means = what.as_affine(), {}
+        if affine.donor is not None:
+            told = reference.tokenize(model.other.tokenizer, ReadsNothing())
+            means = Means(model.other, told, needed_sites(model.other, [], units), plan).overall
+        return cls(model.other, frozenset(units), affine.alpha, means)
+
+    @contextmanager
+    def edited(self, units: tuple[Unit, ...]) -> Iterator[None]:
+        """These units edited in every caption."""
+        with ExitStack() as stack:
+            for unit in units:
+                site = self.tower.site(unit)
+                columns = list(site.columns(unit))
+                shift = self.means[site.name][columns] if self.means else 0.0
+
+                def edit(values, columns=columns, shift=shift):
+                    new = values.clone()
+                    new[:, :, columns] = self.alpha * values[:, :, columns] + shift
+                    return new
+
+                stack.callback(site.hook(edit).remove)
+            yield
+
+
+def _whole(model: Model, sets: list[list[Unit]]) -> Model:
+    """The vision tower in the place of a text tower under captions, where units of both are meant."""
+    both = any(model.holding(unit) is not model for members in sets for unit in members)
+    return model.other if model.family.abreast and both else model
+
+
+def _require_everywhere(unit: Unit, what: Intervention, positions: Positions) -> None:
+    affine = what.as_affine()
+    if affine is None or affine.donor not in (None, MeanDonor()):
+        raise UnitError(
+            f"{what.label} cannot edit {unit} in every caption alike: use Mask('zero'), Mask('mean') or Scale"
+        )
+    if positions != "all":
+        raise UnitError(f"positions={positions!r} are an image's, and {unit} is in the text tower: use 'all'")
 
 
 def _batched(numbers: list[int], size: int) -> Iterator[list[int]]:
@@ -192,6 +259,18 @@ def _edits(
         which = torch.zeros(len(rows), dtype=torch.long, device=model.device)
         edits.append((site, row_edits(donors, site, columns, [intervention], which, example, where[example], rows)))
     return edits
+
+
+def require_reached(model: Model, unit: Unit) -> None:
+    """Raise `UnitError` for a unit of the other tower where what that gives is given: hooks would change nothing."""
+    if model.holding(unit) is model or (model.captions is not None and not model.family.abreast):
+        return
+    if model.family.abreast:
+        raise UnitError(f"{unit} is in the vision tower, and this is the text tower under captions: use model.other")
+    raise UnitError(
+        f"{unit} is in the other tower, which makes what the {model.family.tower} tower's representations are compared "
+        "with, and no hook reaches that: prune the selection and measure then"
+    )
 
 
 def require_disjoint(model: Model, units: list[Unit]) -> None:

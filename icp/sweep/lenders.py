@@ -3,7 +3,7 @@
 import random
 
 from icp.errors import ProbeError, UnitError
-from icp.interventions import Donor, ExampleDonor, MeanDonor, UnitDonor
+from icp.interventions import CounterpartDonor, Donor, ExampleDonor, MeanDonor, UnitDonor
 from icp.model import Model
 from icp.probes import Probe, Tokens
 from icp.properties import PairGap
@@ -18,6 +18,11 @@ def require_lenders(model: Model, tokens: Tokens, reference: Probe, donors: list
     there or has another length, and for a reference too short for a mean at each position.
     """
     for donor in donors:
+        if model.family.abreast and isinstance(donor, CounterpartDonor | ExampleDonor):
+            raise ProbeError(
+                "the captions are the same for every image and its counterpart, so that swapping them changes nothing: "
+                "mask or scale the text tower's units, or swap in the vision tower (model.other)"
+            )
         match donor:
             case UnitDonor(unit=lender):
                 width = len(model.site(lender).columns(lender))

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from icp.batch import Batch
+from icp.batch import Batch, CaptionBatch
 from icp.bound import Bound, Property
 from icp.errors import IcpError, NotFiniteError, ProbeError
 from icp.hooks import Reads
@@ -173,6 +173,8 @@ class Layout:
         """
         if positions == "all":
             return self.batch.mask[:, self.first :]
+        if isinstance(self.batch, CaptionBatch):
+            raise ProbeError(f"positions={positions!r} of several captions side by side: use 'all'")
         where = torch.zeros_like(self.batch.mask)
         for row, length in enumerate(self.tokens.text_lengths):
             offset = int(self.offsets[row])

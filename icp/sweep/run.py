@@ -50,9 +50,9 @@ def run(
     gap = isinstance(property, PairGap)
     tokens = rows_of(model, probe, property)
     donors = donors_of(interventions)
+    require_lenders(model, tokens, probe if reference is None else reference, donors, units)
     if any(isinstance(donor, CounterpartDonor) for donor in donors):
         tokens.require_alignment()
-    require_lenders(model, tokens, probe if reference is None else reference, donors, units)
     order = sorted(units)
     with model.frozen():
         with torch.no_grad():
