@@ -124,6 +124,11 @@ class Invariance(Objective):
     def begin(self, model, rows):
         if self.selected is not None:
             self._require_fit(model, self.selected)
+        if model.family.abreast and self.divergence not in OUTPUT:
+            raise IcpError(
+                f"divergence={self.divergence!r} compares what is read at one position, and captions are read at "
+                "several: use 'kl' or 'js'"
+            )
         require_disjoint(model, list(self.units))
         require_disjoint(model, list(self.keep))
         self._require_apart(model)

@@ -120,7 +120,7 @@ class Running(Anatomy):
                 return self.module(**self.arguments(batch)).logits[:, None]
         if self.family.reads == "pooled":
             return getattr(self.module, self.family.features)(**self.arguments(batch)).pooler_output[:, None]
-        if self.family.abreast:
+        if self.family.abreast and not (self.module._forward_hooks or self.module._forward_pre_hooks):
             return self._zero_shot(batch)[:, None]
         if self.family.reads in ("first", "captions"):
             return self.answering(self.module(**self.arguments(batch)))[:, None]

@@ -59,6 +59,8 @@ class Scores:
         """
         import pandas
 
+        if not isinstance(other, Scores):
+            raise IcpError(f"a {type(other).__name__} is no ranking: join the Scores of another measurement")
         if self.by != other.by:
             raise IcpError(f"one ranking is by {self.by!r} and the other by {other.by!r}: rank both by the same")
         if both := sorted(set(self.table.index) & set(other.table.index)):

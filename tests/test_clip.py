@@ -196,6 +196,25 @@ def test_units_of_the_text_tower_move_the_class_of_an_image(classifier):
     assert (np.abs(found.dP) > 1e-6).all()
 
 
+def test_a_hook_on_the_whole_module_counts_in_either_tower(classifier):
+    def doubled(module, args, output):
+        output.logits_per_image = 2 * output.logits_per_image
+        return output
+
+    asked = {"property": icp.ClassProbability(1), "progress": False}
+    text = ["text.blocks.0.attn.hook_z[0]", "text.blocks.1.mlp.hook_post[3]"]
+    before = icp.measure(classifier.other, images(3), text, icp.Mask("zero"), **asked)
+    handle = classifier.module.register_forward_hook(doubled)
+    try:
+        found = icp.measure(classifier.other, images(3), text, icp.Mask("zero"), **asked)
+        sets = icp.measure_sets(classifier, images(3), [[unit] for unit in text], icp.Mask("zero"), **asked)
+    finally:
+        handle.remove()
+    np.testing.assert_allclose(found.clean, sets.clean, atol=1e-12)
+    np.testing.assert_allclose(found.dP[:, 0], sets.dP, atol=1e-12)
+    assert np.abs(found.clean - before.clean).max() > 1e-3
+
+
 @pytest.mark.parametrize("what", (icp.Mask("zero"), icp.Mask("mean"), icp.Scale(0.5)), ids=str)
 def test_a_set_over_both_towers_is_measured_as_it_is_cut(classifier, what):
     probe, asked = images(3), {"property": icp.ClassProbability(1), "progress": False}
@@ -325,8 +344,13 @@ def test_a_probe_of_texts_keeps_the_images_it_is_compared_with(tmp_path):
          "swapping them changes nothing"),
         (lambda m: icp.measure(m.other, images(), m.other.units("head"), icp.Mask("zero"), positions="last",
                                property=icp.ClassProbability()), "several captions side by side"),
+        (lambda m: icp.measure(m.other, images(), m.other.units("head"), icp.Mask("mean", per_position=True)),
+         "a mean at each of their positions is the value that is there"),
+        (lambda m: icp.finetune(m.other, images(), invariance=icp.Invariance(
+            m.other.units("head"), divergence="cosine", interventions=[icp.Mask()])), "captions are read at several"),
         (lambda m: icp.drivers(m.other, images(), m.other.units("head")), "the same for every image"),
         (lambda m: ranking("text.hook_embed[1]").joined(ranking("text.hook_embed[1]")), "is in both rankings"),
+        (lambda m: ranking("text.hook_embed[1]").joined(m.units("head")), "a list is no ranking"),
         (lambda m: ranking("text.hook_embed[1]").joined(ranking("text.hook_embed[2]", by="damage")), "rank both by"),
         (lambda m: icp.measure(m, images(), "blocks.0.attn.hook_z[1]", icp.Mask()), "no site 'blocks.0.attn.hook_z'"),
         (lambda m: icp.measure(m, images(2, ("bad", "worse")), m.units("head"), icp.Mask()), "they are bad, good"),

@@ -23,6 +23,11 @@ def require_lenders(model: Model, tokens: Tokens, reference: Probe, donors: list
                 "the captions are the same for every image and its counterpart, so that swapping them changes nothing: "
                 "mask or scale the text tower's units, or swap in the vision tower (model.other)"
             )
+        if model.family.abreast and isinstance(donor, MeanDonor) and donor.per_position:
+            raise ProbeError(
+                "the captions are the same for every image, so that a mean at each of their positions is the value "
+                "that is there: use Mask('mean')"
+            )
         match donor:
             case UnitDonor(unit=lender):
                 width = len(model.site(lender).columns(lender))
