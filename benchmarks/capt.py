@@ -5,8 +5,8 @@ Training rows and test problems share no skeleton. A point is a renaming with so
 as it is (`id`), against sense, in invented words, and at the settings of the first part also paraphrased, asked in
 another way, and with more variables (`icp.capt.told_otherwise`). `train` is the accuracy on training rows.
 
-- `setting`: null on the first seed after more and more copies. What to run the others at (`--epochs`, `--hops`) is
-  chosen by its `train` alone: enough for plain training to learn its own rows.
+- `setting`: null on the first seed after more and more copies. What to run the others at (`--epochs`, `--hops`,
+  `--learning-rate`) is chosen by its `train` alone: enough for plain training to learn its own rows.
 - `renamings`: null, random, order, names and fixed. Test prompts get symbols as training rows do, but plain texts where
   these have real names. `fixed` has one symbol an event; events that it has none for get random ones. `exchanged` is
   `id` in symbols drawn at random, which shows what a model owes to symbols that it has memorised.
@@ -272,13 +272,15 @@ def main(
     only: Annotated[list[str], typer.Option(help=f"A part, of {', '.join(PARTS)}; all where none is named.")] = [],  # noqa: B006
     hops: Annotated[list[int], typer.Option(help="Another length of chains; may be given again.")] = [],  # noqa: B006
     epochs: Annotated[int, typer.Option(help="Another number of copies of each row.")] = 0,
+    learning_rate: Annotated[float, typer.Option(help="Another learning rate.")] = 0.0,
 ):
     if unknown := set(only) - set(PARTS):
         raise typer.BadParameter(f"there is no part {unknown.pop()!r}: there are {', '.join(PARTS)}")
     if quick and authors:
         raise typer.BadParameter("--quick and --authors are two sizes: choose one")
     size = QUICK if quick else AUTHORS if authors else Size()
-    size = replace(size, hops=tuple(hops) or size.hops, epochs=epochs or size.epochs)
+    arguments = {**size.arguments, "learning_rate": learning_rate or size.arguments["learning_rate"]}
+    size = replace(size, hops=tuple(hops) or size.hops, epochs=epochs or size.epochs, arguments=arguments)
     about = {name: value for name, value in machine(1).items() if name != "commit"} | {"size": asdict(size)}
     digest = hashlib.sha256(json.dumps(asdict(size), sort_keys=True).encode()).hexdigest()[:8]
     folder = json_path.with_name(json_path.stem + "-runs") / digest  # another size has models of its own
