@@ -48,7 +48,7 @@ from icp.data import Problem
 PARTS = ("setting", "renamings", "errors", "rows", "steps", "reasoning", "corr2cause")
 RENAMINGS = ("null", "random", "order", "names", "fixed")
 MAIN = ("id", "anti", "nonsense")
-ARGUMENTS = {"learning_rate": 5e-4, "per_device_train_batch_size": 8, "lr_scheduler_type": "cosine", "warmup_steps": 5}
+ARGUMENTS = {"learning_rate": 1e-3, "per_device_train_batch_size": 8, "lr_scheduler_type": "cosine", "warmup_steps": 5}
 
 
 @dataclass(frozen=True)

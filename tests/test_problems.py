@@ -81,14 +81,14 @@ def test_fictional_puzzles(tmp_path):
     assert row.query_type == "2 hops"
 
 
-def test_a_skeleton_is_what_names_phrasing_order_and_the_polarity_of_the_question_leave(tmp_path):
+def test_a_skeleton_is_what_names_phrasing_order_and_polarities_leave(tmp_path):
     def skeleton(**changed):
         return data.prontoqa(written(tmp_path, "x.json", [FICTIONAL | changed]))[0].skeleton
 
     told = "Sam is a cat. All felines are bony. Cats are felines."
     first = skeleton()
     assert first == skeleton(context=told, question="True or false: Sam is not bony.")
-    assert first != skeleton(context="Sam is a cat. Felines are not bony. Cats are felines.", question="Sam is bony.")
+    assert first == skeleton(context="Sam is a cat. Felines are not bony. Cats are felines.", question="Sam is bony.")
     assert first != skeleton(context="Sam is a cat. Felines are bony. Cats are felines.", question="Sam is a feline.")
 
 

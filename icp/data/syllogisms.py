@@ -97,7 +97,11 @@ def plural(words: str) -> str:
 
 
 def skeleton_of(facts: Iterable[Statement], asked: Statement) -> str:
-    """A digest of what is said and asked about, without words, phrasing, order and the polarity of the question.
+    """A digest of what is said and asked about, without words, phrasing, order and polarities.
+
+    Polarities are left out because the answer is whether those of the question and of what follows agree: were two
+    texts that differ in them alone held apart, the words of the question would give away the answers to train on, and
+    the same rule would be wrong about those to test on.
 
     Colours of a graph are refined from its neighbourhoods (Weisfeiler and Leman 1968): texts that differ in names alone
     have one digest.
@@ -112,8 +116,8 @@ def skeleton_of(facts: Iterable[Statement], asked: Statement) -> str:
         said: dict[str, list[str]] = {name: [colour] for name, colour in colours.items()}
         for one in facts:
             subject, predicate = one.subject.name, one.predicate.name
-            said[subject].append(f">{one.holds}{colours[predicate]}")
-            said[predicate].append(f"<{one.holds}{colours[subject]}")
+            said[subject].append(f">{colours[predicate]}")
+            said[predicate].append(f"<{colours[subject]}")
         refined = {name: _digest([own, *sorted(others)]) for name, (own, *others) in said.items()}
         if len(set(refined.values())) == len(set(colours.values())):
             break
