@@ -16,9 +16,9 @@ another way, and with more variables (`icp.capt.told_otherwise`). `train` is the
 - `reasoning`: null and random, trained to write the worked solution and then the answer, elsewhere the answer alone.
 - `corr2cause`: F1 of the answer Yes on causal questions, before training and after it on PrOntoQA.
 
-Means over seeds in percent, with intervals over seeds and problems by skeleton (`icp.statistics.seeds_interval`); of
-one seed there is none. Finished runs are kept in the JSON file and adapters beside it, so that the same call goes on
-where it was stopped. `--authors` is the setting of Gui and Ji, but for their quantisation, and asks for a GPU.
+Means over seeds in percent, with intervals over seeds and over problems by logical form, polarities with it
+(`icp.statistics.seeds_interval`); of one seed there is none. Finished runs are kept in the JSON file and adapters
+beside it, so that the same call goes on where it was stopped. `--authors` is the setting of Gui and Ji, but for their quantisation, and asks for a GPU.
 """
 
 import hashlib
@@ -44,6 +44,7 @@ import icp
 from icp import capt, data
 from icp.capt import Abstracted, Renaming
 from icp.data import Problem
+from icp.data.syllogisms import read_statements
 
 PARTS = ("setting", "renamings", "errors", "rows", "steps", "reasoning", "corr2cause")
 RENAMINGS = ("null", "random", "order", "names", "fixed")
@@ -172,7 +173,7 @@ class Study:
         )  # fmt: skip
 
     def asked(self, model: icp.Model, point: Mapping[str, Any]) -> dict[str, Any]:
-        """For each kind of test which problems are answered rightly, and the number of each problem's skeleton."""
+        """For each kind of test which problems are answered rightly, and the number of each problem's form."""
         rows = self.rows(point)
         trained, reasoned = self.renaming(point["renaming"], rows), point["what"] == "reasoned"
         usual = self.usual(point) and not reasoned
@@ -182,9 +183,9 @@ class Study:
         def ask(kind: str, of: Sequence[Abstracted], renaming: Renaming) -> None:
             given = capt.Null() if plain else renaming
             right = capt.ask(model, of, given, reasoning=reasoned, seed=1000, progress=False).right
-            codes: dict[str | None, int] = {}
-            skeletons = [codes.setdefault(row.problem.skeleton, len(codes)) for row in of]
-            found[kind] = {"right": "".join(f"{one:.0f}" for one in right), "skeletons": skeletons}
+            codes: dict[tuple[object, ...], int] = {}
+            forms = [codes.setdefault(form(row.problem), len(codes)) for row in of]
+            found[kind] = {"right": "".join(f"{one:.0f}" for one in right), "forms": forms}
 
         ask("train", rows[: self.size.tested], trained)
         drawn = capt.Random(capt.pool(100 if point["renaming"] == "fixed" else self.size.pool))
@@ -209,8 +210,14 @@ class Study:
         return {
             "said": said,
             "answers": [one.answer for one in problems],
-            "skeletons": [premises.index(one.skeleton) for one in problems],
+            "forms": [premises.index(one.skeleton) for one in problems],
         }
+
+
+def form(problem: Problem) -> tuple[object, ...]:
+    """What is left of a problem without words, phrasing and order: its skeleton, and polarities."""
+    *facts, asked = read_statements(problem.prompt)[0]
+    return problem.skeleton, problem.answer, asked.holds, sum(one.holds for one in facts)
 
 
 def data_folder() -> Path:

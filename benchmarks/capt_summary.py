@@ -76,11 +76,11 @@ def matrix(row: Mapping[str, Any], kind: str) -> np.ndarray:
 
 
 def over_seeds(values: Sequence[np.ndarray], told: Mapping[str, Any]) -> dict[str, Any]:
-    """The mean over seeds, its interval over seeds and problems, clustered by skeleton, and the seeds' own."""
+    """The mean over seeds, its interval over seeds and problems, clustered by form, and the seeds' own."""
     own = np.array([each.mean() for each in values])
     ends = None
     if len(own) > 1:
-        codes = np.array(told["skeletons"], dtype=np.int64)
+        codes = np.array(told["forms"], dtype=np.int64)
         clusters = np.stack([codes, np.arange(len(codes))], axis=1)
         error = float(standard_error(np.mean(values, axis=0), clusters))
         ends = list(seeds_interval(own, error, fewest_clusters(len(codes), clusters)))
@@ -105,7 +105,7 @@ def causal(rounds: Sequence[dict]) -> dict[str, Any]:
         told = row["causal"]
         asked = [
             Problem(f"question {number}", answer, ("Yes", "No"), skeleton=str(premise))
-            for number, (answer, premise) in enumerate(zip(told["answers"], told["skeletons"]))
+            for number, (answer, premise) in enumerate(zip(told["answers"], told["forms"]))
         ]
         name = row["renaming"] if row["epochs"] else "untrained"
         replies.setdefault(name, []).append(Replies(tuple(asked), tuple(told["said"])))

@@ -61,8 +61,8 @@ def test_the_parts_share_points_and_no_point_is_run_twice(size):
     assert len(benchmark.jobs(size, ["steps"])) == 4
 
 
-def split(right, skeletons=(0, 0, 1, 1)):
-    return {"right": right, "skeletons": list(skeletons)}
+def split(right, forms=(0, 0, 1, 1)):
+    return {"right": right, "forms": list(forms)}
 
 
 def run_of(renaming, seed, right, train="1111", **settings):
@@ -105,7 +105,7 @@ def test_a_summary_worked_by_hand():
 
 def test_f1_of_causal_questions_worked_by_hand():
     def of(renaming, epochs, seed, said):
-        told = {"said": said, "answers": ["Yes", "Yes", "No", "No"], "skeletons": [0, 1, 2, 3]}
+        told = {"said": said, "answers": ["Yes", "Yes", "No", "No"], "forms": [0, 1, 2, 3]}
         return {"what": "corr2cause", "renaming": renaming, "epochs": epochs, "seed": seed, "causal": told}
 
     found = capt_summary.causal(
