@@ -18,7 +18,8 @@ another way, and with more variables (`icp.capt.told_otherwise`). `train` is the
 
 Means over seeds in percent, with intervals over seeds and over problems by logical form, polarities with it
 (`icp.statistics.seeds_interval`); of one seed there is none. Finished runs are kept in the JSON file and adapters
-beside it, so that the same call goes on where it was stopped. `--authors` is the setting of Gui and Ji, but for their quantisation, and asks for a GPU.
+beside it, so that the same call goes on where it was stopped. `--authors` is the setting of Gui and Ji, but for their
+quantisation, and asks for a GPU.
 """
 
 import hashlib
