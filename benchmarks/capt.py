@@ -148,7 +148,7 @@ class Study:
         symbols = capt.pool(self.size.pool)
         if name == "fixed":
             known = [*rows, *(row for kind in ("id", "anti") for row in self.found(self.tests[kind], {"rate": 0}))]
-            return capt.Fixed.of(known, capt.pool(100))
+            return replace(capt.Fixed.of(known, capt.pool(100)), others=capt.pool(100))
         made = {"null": capt.Null(), "random": capt.Random(symbols), "order": capt.Order(symbols)}
         return (made | {"names": capt.Names()})[name]
 
@@ -192,8 +192,7 @@ class Study:
         drawn = capt.Random(capt.pool(100 if point["renaming"] == "fixed" else self.size.pool))
         for kind, problems in self.tests.items():
             if kind in MAIN or usual:
-                unknown = point["renaming"] == "fixed" and kind in ("nonsense", "more symbols")
-                ask(kind, self.found(problems, point), drawn if unknown else trained)
+                ask(kind, self.found(problems, point), trained)
         if usual and not plain:
             ask("exchanged", self.found(self.tests["id"], point), drawn)
         return found

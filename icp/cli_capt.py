@@ -19,7 +19,7 @@ Models = Annotated[str | None, typer.Option(help="CLadder's file of models, for 
 Refused = Annotated[
     str, typer.Option(help="Of prompts without a valid abstraction: error, skip, or as-is with nothing renamed.")
 ]
-
+SkipUnanswered = Annotated[bool, typer.Option("--skip-unanswered", help="Leave out rows without an answer.")]
 
 ESTIMATORS = ("rules", "language-model", "endpoint")
 
@@ -39,13 +39,14 @@ def abstract(
     most: Annotated[int | None, typer.Option(min=1, help="Events of a prompt, at most: as many as symbols.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="So many of the problems, the same ones always.")] = None,
     skip: Annotated[bool, typer.Option("--skip", help="Leave out what has no valid abstraction.")] = False,
+    skip_unanswered: SkipUnanswered = False,
     device: Device = None,
     quiet: Quiet = False,
 ):
     """Find the events of prompts, and say how many abstractions are valid, and why others were refused."""
     from icp import capt
 
-    problems = capt.read_problems(data_set, data, split, models)
+    problems = _read(data_set, data, split, models, skip_unanswered)
     problems = problems if limit is None else random.Random(0).sample(problems, min(limit, len(problems)))
     rules, validator = capt.RULES[data_set]
     finder = _estimator(estimator, rules, model, base_url, api_key, device, cache)
@@ -75,6 +76,17 @@ def show(
     found, about = capt.load_abstractions(abstractions)
     report = capt.show(found, about, title, count=count, each=of_each_reason)
     typer.echo(f"page: {report.save(out or abstractions.with_suffix('.html'))}")
+
+
+def _read(data_set: str, source: str, split: str | None, models: str | None, skip_unanswered: bool) -> list[Any]:
+    """The problems, with a line about the rows that were left out."""
+    from icp import capt
+
+    unanswered: list[str] | None = [] if skip_unanswered else None
+    problems = capt.read_problems(data_set, source, split, models, unanswered)
+    if unanswered:
+        typer.echo(f"left out: {len(unanswered)} rows without an answer, the first: {unanswered[0]}")
+    return problems
 
 
 def _estimator(
@@ -109,7 +121,7 @@ def train(
     split: Split = None,
     models: Models = None,
     renaming: Annotated[
-        str, typer.Option(help="random: fresh symbols in every copy; order, null: none, or names: other real ones.")
+        str, typer.Option(help="random: new ones in every copy; order; fixed: one an event; null: none; names: others.")
     ] = "random",
     pool: Annotated[int, typer.Option(help="How many symbols there are to draw from.")] = 26,
     train_on: Annotated[
@@ -122,6 +134,7 @@ def train(
     held_out: Annotated[float, typer.Option(help="The share of skeletons to test on; the same for every seed.")] = 0.2,
     tested: Annotated[int, typer.Option(min=1, help="At most so many problems to test on, of each kind.")] = 200,
     refused: Refused = "error",
+    skip_unanswered: SkipUnanswered = False,
     learning_rate: Annotated[float | None, typer.Option()] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows a step.")] = None,
     seed: Annotated[int, typer.Option(help="Of the rows, the symbols, the order and the adapters.")] = 0,
@@ -135,7 +148,7 @@ def train(
     asked = capt.Recipe(data_set, renaming, pool, reasoning)
     if refused == "as-is":
         raise DataError("what has no valid abstraction is not trained on as it is: use --refused skip")
-    problems = capt.read_problems(data_set, data, split, models)
+    problems = _read(data_set, data, split, models, skip_unanswered)
     if hops is not None:
         if data_set != "prontoqa":
             raise DataError(f"--hops cuts the chains of PrOntoQA, and these are problems of {data_set}: leave it out")
@@ -155,6 +168,8 @@ def train(
         if rows > len(chosen):
             raise DataError(f"{rows} rows to train on were asked for, and there are {len(chosen)}")
         chosen = random.Random(seed).sample(chosen, rows)
+    if renaming == "fixed":
+        asked = asked.fixed([*problems, *(one for one in test if one.split == "anti")])
     found, reasons = asked.rows(chosen, refused)
     for reason, count in reasons.most_common():
         typer.echo(f"left out: {count} {reason}")
@@ -166,7 +181,7 @@ def train(
     )  # fmt: skip
     folder = tuned.save_pretrained(out / MODEL)
     trained = frozenset(row.problem.skeleton for row in found if row.problem.skeleton is not None)
-    capt.Recipe(data_set, renaming, pool, reasoning, trained).save(out / RECIPE, test)
+    replace(asked, skeletons=trained).save(out / RECIPE, test)
     last = tuned.tuning.history[-1]
     typer.echo(f"{len(found)} rows, {epochs} copies of each; step {last['step']}: task {last['task']:.4f}")
     typer.echo(f"merged model: {folder}\nheld out: {len(test)} problems in {out / RECIPE}")
@@ -186,6 +201,7 @@ def evaluate(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Written at most; 8, after reasoning 256.")] = None,
     positive: Annotated[str | None, typer.Option(help="The answer that F1 is of; default: the first.")] = None,
     refused: Refused = "error",
+    skip_unanswered: SkipUnanswered = False,
     batch_size: BatchSize = None,
     device: Device = None,
     quiet: Quiet = False,
@@ -202,16 +218,16 @@ def evaluate(
     for run, (other, its) in zip(runs, recipes):
         if its != problems or other.asked != recipe.asked or other.reasoning != recipe.reasoning:
             raise DataError(f"{run} was trained or is tested in another way than {runs[0]}: evaluate them apart")
-    if data is None and (split or models or limit or data_set != "prontoqa"):
-        raise DataError("--data-set, --split, --models and --limit go with --data")
+    if data is None and (split or models or limit or skip_unanswered or data_set != "prontoqa"):
+        raise DataError("--data-set, --split, --models, --skip-unanswered and --limit go with --data")
     if data is not None:
-        problems = capt.read_problems(data_set, data, split, models)
+        problems = _read(data_set, data, split, models, skip_unanswered)
         problems = problems if limit is None else random.Random(0).sample(problems, min(limit, len(problems)))
         published = data_set == "corr2cause" != recipe.data_set  # its letters are asked about as they are
         renaming = "null" if published else recipe.renaming
         for known, _ in recipes:
             known.require_apart(problems)
-        recipe = capt.Recipe(data_set, renaming, recipe.pool, recipe.reasoning)
+        recipe = replace(recipe, data_set=data_set, renaming=renaming)
     rows, reasons = recipe.rows(problems, refused)
     for reason, count in reasons.most_common():
         typer.echo(f"{'left out' if refused == 'skip' else 'asked as it is'}: {count} {reason}")

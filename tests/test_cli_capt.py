@@ -9,6 +9,7 @@ from test_cli import run  # noqa: F401  a fixture
 
 import icp
 from icp import capt, data
+from icp.capt.renaming import renamed
 from icp.errors import ArtefactError, DataError
 
 MANNER = ("--rows", 6, "--epochs", 1, "--held-out", 0.4, "--tested", 2, "--batch-size", 4, "--quiet")
@@ -75,7 +76,7 @@ def test_free_decoding_counts_what_cannot_be_read(run, folder):  # noqa: F811
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--renaming", "letters"), "there is no 'letters': use one of random, order, null, names"),
+        (("--renaming", "letters"), "there is no 'letters': use one of random, order, null, names, fixed"),
         (("--data-set", "squad"), "there is no 'squad': use one of prontoqa, cladder, corr2cause"),
         (("--data-set", "corr2cause", "--renaming", "names"), "letters, which have no other real names: take random"),
         (("--data-set", "corr2cause", "--hops", 1), "--hops cuts the chains of PrOntoQA"),
@@ -84,6 +85,7 @@ def test_free_decoding_counts_what_cannot_be_read(run, folder):  # noqa: F811
         (("--hops", 9), "has 3 hops: 9 cannot be kept"),
         (("--train-on", "anti"), "no problem to train on is of the split 'anti': there are true"),
         (("--pool", 3), "take a larger pool"),
+        (("--renaming", "fixed", "--pool", 3), "events, and 3 symbols are none of their words: take a larger pool"),
         (("--pool", 0), "a pool of 0 symbols cannot be had"),
         (("--refused", "as-is"), "is not trained on as it is"),
         (("--refused", "never"), "refused='never': use one of error, skip, as-is"),
@@ -99,7 +101,7 @@ def test_what_cannot_be_trained_is_one_sentence_and_leaves_nothing(run, folder, 
 
 def test_what_cannot_be_evaluated(run, folder):  # noqa: F811
     for more, said in (
-        (("--limit", 3), "--limit go with --data"),
+        (("--limit", 3), "--skip-unanswered and --limit go with --data"),
         (("--decoding", "loud"), "decoding='loud'"),
         (("--by", "graph"), "--by 'graph': use one of split, query_type, rung"),
     ):
@@ -142,3 +144,34 @@ def test_each_data_set_has_its_own_other_names():
     assert capt.Recipe("cladder", "names").replacement(rows) == capt.OtherEvents.of(rows)
     assert capt.Recipe("corr2cause", "random").replacement(rows) == capt.Random(capt.pool(26))
     assert capt.Recipe("cladder").validator == capt.Validator(capt.FRAME)
+
+
+def test_a_fixed_symbol_an_event_is_the_same_for_every_seed_and_kept(run, folder, tmp_path):  # noqa: F811
+    given = ("capt", "train", folder / "model", folder / "puzzles.json", *MANNER, "--hops", 2)
+    runs = [tmp_path / str(seed) for seed in (0, 1)]
+    for seed, out in enumerate(runs):
+        status, _, error = run(*given, "--out", out, "--renaming", "fixed", "--pool", 100, "--seed", seed)
+        assert status == 0, error
+    (recipe, held), (other, _) = (capt.Recipe.load(out / "capt.json") for out in runs)
+    assert recipe.asked == other.asked and len(recipe.table) == len(dict(recipe.table)) > 6
+    assert recipe.asked == capt.Fixed(recipe.table, capt.pool(100))
+    status, printed, error = run("capt", "evaluate", *runs, "--quiet")
+    assert status == 0 and "accuracy" in printed, error
+    rows, _ = recipe.rows([one for one in held if one.split in ("id", "anti")])
+    known = dict(recipe.table)
+    for row in rows:
+        told = renamed(row, recipe.asked, random.Random(0)).prompt
+        assert told == renamed(row, recipe.asked, random.Random(1)).prompt, "nothing is drawn"
+        assert any(f" {symbol}" in told for symbol in known.values())
+
+
+def test_rows_without_an_answer_are_left_out_where_that_is_said(run, folder, tmp_path):  # noqa: F811
+    lines = (folder / "causal.csv").read_text().splitlines()
+    source = tmp_path / "causal.csv"
+    source.write_text("\n".join([*lines, lines[1][:-1], lines[2][:-1]]))
+    given = ("capt", "abstract", source, "--data-set", "corr2cause", "--out", tmp_path / "found.json", "--quiet")
+    status, _, error = run(*given)
+    assert status == 1 and "line 8: the field 'label' is ''" in error and not (tmp_path / "found.json").exists()
+    status, printed, error = run(*given, "--skip-unanswered")
+    assert status == 0, error
+    assert f"left out: 2 rows without an answer, the first: {source}, line 8" in printed and "6 of 6" in printed

@@ -131,3 +131,24 @@ def test_words_that_are_no_plurals_stay():
     assert [singular(word) for word in ("luminous", "glass", "sheep", "impus", "people", "BS")] == [
         "luminous", "glass", "sheep", "impus", "person", "BS",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("load", "row", "field"),
+    [
+        (data.prontoqa, FICTIONAL, "answer"),
+        (data.corr2cause, {"input": CAUSAL, "label": 0}, "label"),
+    ],
+)
+@pytest.mark.parametrize("empty", [None, "", " ", "missing"])
+def test_rows_without_an_answer(tmp_path, load, row, field, empty):
+    without = {key: value for key, value in row.items() if key != field}
+    without |= {} if empty == "missing" else {field: empty}
+    source = written(tmp_path, "x.json", [without, row, without])
+    with pytest.raises(DataError, match=f"row 0.*'{field}'"):
+        load(source)
+    places: list[str] = []
+    assert load(source, unanswered=places) == load(written(tmp_path, "y.json", [row]))
+    assert places == [f"{source}, row 0", f"{source}, row 2"]
+    with pytest.raises(DataError, match="and 1 without an answer"):
+        load(written(tmp_path, "z.json", [without]), unanswered=[])

@@ -92,6 +92,23 @@ def test_fixed_gives_an_event_one_symbol_in_every_row():
         copies(rows, Fixed.of(rows[:1], pool(26)))
     with pytest.raises(DataError, match="the rows have 7 events, and 6 symbols"):
         Fixed.of(rows, pool(6))
+    with pytest.raises(DataError, match=r"'Each' is the symbol of an event and a word of"):
+        copies(rows[:1], Fixed((("rex", "Each"),), pool(26)))
+
+
+def test_an_event_without_a_fixed_symbol_gets_another_at_random_where_that_is_said():
+    known = Fixed.of([row()], pool(26))
+    [whole] = copies([row()], known)
+    lost = dict(known.table)["feline"]
+    some = Fixed(tuple(pair for pair in known.table if pair[1] != lost), pool(26))
+    drawn = set()
+    for told in copies([row()] * 40, some):
+        [new] = set(re.findall(r"\w+", told.prompt)) - set(re.findall(r"\w+", whole.prompt)) or {lost}
+        assert told.prompt == re.sub(rf"\b{lost}\b", new, whole.prompt)
+        drawn.add(new)
+    assert len(drawn) > 8
+    with pytest.raises(DataError, match=r"has 1 events, and 0 of 0 symbols are none of its words"):
+        copies([row()], replace(some, others=tuple(symbol for _, symbol in some.table)))
 
 
 def test_names_are_of_the_same_kind_and_leave_the_form_and_the_answer():

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from icp.capt.cladder_grammar import FRAME
 from icp.capt.cladder_rules import CladderRules
 from icp.capt.estimator import Estimator
 from icp.capt.other_events import OtherEvents
-from icp.capt.renaming import Names, Null, Order, Random, Renaming
+from icp.capt.renaming import Fixed, Names, Null, Order, Random, Renaming
 from icp.capt.syllogism_rules import SyllogismRules
 from icp.capt.symbols import pool
 from icp.capt.validate import Validator, abstract_all
@@ -22,7 +22,7 @@ from icp.errors import ArtefactError, DataError
 from icp.files import read_json, write_json
 
 FORMAT, VERSION = "icp-capt", 1
-RENAMINGS = ("random", "order", "null", "names")
+RENAMINGS = ("random", "order", "null", "names", "fixed")
 RULES: dict[str, tuple[Estimator, Validator]] = {
     "prontoqa": (SyllogismRules(), Validator()), "cladder": (CladderRules(), Validator(FRAME)),
     "corr2cause": (VariableRules(), Validator()),
@@ -32,17 +32,26 @@ RULES: dict[str, tuple[Estimator, Validator]] = {
 REFUSED = ("error", "skip", "as-is")
 
 
-def read_problems(data_set: str, source: str, split: str | None = None, models: str | None = None) -> list[Problem]:
-    """The problems of a data set by its name; raises `DataError` for another, and for `models` that it has not got."""
+def read_problems(
+    data_set: str,
+    source: str,
+    split: str | None = None,
+    models: str | None = None,
+    unanswered: list[str] | None = None,
+) -> list[Problem]:
+    """The problems of a data set by its name; raises `DataError` for another, and for `models` that it has not got.
+
+    Rows without an answer are left out where there is a list `unanswered`, to which the place of each is added.
+    """
     match data_set:
         case "cladder":
-            return [one.problem for one in data.cladder(source, split, models=models)]
+            return [one.problem for one in data.cladder(source, split, models=models, unanswered=unanswered)]
         case "prontoqa" | "corr2cause" if models is not None:
             raise DataError(f"{data_set} has no file of models, as CLadder's nested form does: leave {models!r} out")
         case "prontoqa":
-            return data.prontoqa(source, split)
+            return data.prontoqa(source, split, unanswered=unanswered)
         case "corr2cause":
-            return data.corr2cause(source, split)
+            return data.corr2cause(source, split, unanswered=unanswered)
     raise DataError(f"there is no data set {data_set!r}: use one of {', '.join(RULES)}")
 
 
@@ -50,7 +59,8 @@ def read_problems(data_set: str, source: str, split: str | None = None, models: 
 class Recipe:
     """The data set, whose rules find events; what takes their place; and whether a worked solution is written first.
 
-    `skeletons` are those that were trained on. Raises `DataError` for a data set or a renaming that there is not.
+    `skeletons` are those that were trained on, and `table` has the symbols of fixed events.
+    Raises `DataError` for a data set or a renaming that there is not.
     """
 
     data_set: str
@@ -58,6 +68,7 @@ class Recipe:
     pool: int = 26
     reasoning: bool = False
     skeletons: frozenset[str] = frozenset()
+    table: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self):
         for value, known in ((self.data_set, RULES), (self.renaming, RENAMINGS)):
@@ -66,6 +77,14 @@ class Recipe:
         if (self.data_set, self.renaming) == ("corr2cause", "names"):
             raise DataError("the variables of corr2cause are letters, which have no other real names: take random")
         pool(self.pool)  # one that cannot be had is refused
+
+    def fixed(self, problems: Sequence[Problem]) -> "Recipe":
+        """The recipe with a symbol for good for each event of these problems.
+
+        Raises `DataError` where there are too few symbols.
+        """
+        rows, _ = self.rows(problems, "skip")
+        return replace(self, table=Fixed.of(rows, pool(self.pool)).table)
 
     def replacement(self, rows: Sequence[Abstracted]) -> Renaming:
         """What takes the place of events in training rows; CLadder's get those that other stories of `rows` tell."""
@@ -77,7 +96,8 @@ class Recipe:
     def asked(self) -> Renaming:
         """What takes the place of events in test prompts: nothing where training rows were given other real ones."""
         symbols = pool(self.pool)
-        return {"random": Random(symbols), "order": Order(symbols), "null": Null(), "names": Null()}[self.renaming]
+        made = {"random": Random(symbols), "order": Order(symbols), "null": Null(), "names": Null()}
+        return (made | {"fixed": Fixed(self.table, symbols)})[self.renaming]
 
     @property
     def validator(self) -> Validator:
@@ -123,6 +143,7 @@ class Recipe:
         try:
             problems = [Problem.of(one) for one in told["test"]]
             options = {name: told[name] for name in ("data_set", "renaming", "pool", "reasoning")}
-            return cls(**options, skeletons=frozenset(told["skeletons"])), problems
-        except (KeyError, TypeError) as error:
+            table = tuple((str(event), str(symbol)) for event, symbol in told["table"])
+            return cls(**options, skeletons=frozenset(told["skeletons"]), table=table), problems
+        except (KeyError, TypeError, ValueError) as error:
             raise ArtefactError(f"{path} is damaged ({error!r}): train again, or delete it") from error

@@ -54,9 +54,13 @@ class Order(Renaming):
 
 @dataclass(frozen=True)
 class Fixed(Renaming):
-    """A control: an event has the same symbol in every row, so that a symbol is a name that can be memorised."""
+    """A control: an event has the same symbol in every row, so that a symbol is a name that can be memorised.
+
+    An event that is not in the table is given one of `others` at random, and refused where there are none.
+    """
 
     table: tuple[tuple[str, str], ...]
+    others: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, rows: Sequence[Abstracted], symbols: tuple[str, ...], seed: int = 0) -> "Fixed":
@@ -74,9 +78,15 @@ class Fixed(Renaming):
     def words(self, row: Abstracted, rng: random.Random) -> list[str]:
         known = dict(self.table)
         names = _event_names(row)
-        for name in names:
-            if name not in known:
-                raise DataError(f"{name!r} has no symbol of its own: let Fixed.of see this row too")
+        strange = [name for name in names if name not in known]
+        if strange and not self.others:
+            raise DataError(f"{strange[0]!r} has no symbol of its own: let Fixed.of see this row too, or name others")
+        here = {known[name] for name in names if name in known}
+        if taken := sorted(here - set(without_those_in(tuple(here), row.rest))):
+            raise DataError(f"{taken[0]!r} is the symbol of an event and a word of {row.problem.prompt[:60]!r} too")
+        if strange:
+            free = _enough(tuple(one for one in self.others if one not in here), row, len(strange))
+            known |= dict(zip(strange, rng.sample(free, len(strange))))
         return _symbolic(row, [known[name] for name in names])
 
 
@@ -136,11 +146,12 @@ def drawn(row: Abstracted, renaming: Renaming, number: int, copy: int, seed: int
     return renamed(row, renaming, random.Random(f"{seed}/{copy}/{number}"))
 
 
-def _enough(symbols: tuple[str, ...], row: Abstracted) -> list[str]:
+def _enough(symbols: tuple[str, ...], row: Abstracted, count: int | None = None) -> list[str]:
     free = without_those_in(symbols, row.rest)
-    if row.abstraction.slots > len(free):
+    count = row.abstraction.slots if count is None else count
+    if count > len(free):
         raise DataError(
-            f"{row.problem.prompt[:60]!r} has {row.abstraction.slots} events, and {len(free)} of {len(symbols)} "
+            f"{row.problem.prompt[:60]!r} has {count} events, and {len(free)} of {len(symbols)} "
             "symbols are none of its words: take a larger pool"
         )
     return free

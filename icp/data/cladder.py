@@ -106,6 +106,7 @@ HUB = Form(
         "graph_id": str, "story_id": str, "question_property": SPLITS, "formal_form": str,
     },
     _of_hub,
+    answer="label",
 )  # fmt: skip
 TABLE = Form(
     {
@@ -113,6 +114,7 @@ TABLE = Form(
         "has_anticommonsense": TOLD, "nonsense": Maybe(TOLD),
     },
     _of_table,
+    answer="answer",
 )  # fmt: skip
 NESTED = {
     "question_id": int, "given_info": Maybe(str), "question": str, "answer": ANSWER,
@@ -141,7 +143,12 @@ def cladder_models(source: "str | Path") -> dict[int, dict[str, Any]]:
 
 
 def cladder(
-    source: "str | Path", split: str | None = None, config: str | None = None, *, models: "str | Path | None" = None
+    source: "str | Path",
+    split: str | None = None,
+    config: str | None = None,
+    *,
+    models: "str | Path | None" = None,
+    unanswered: list[str] | None = None,
 ) -> list[CausalQuestion]:
     """The questions of a file, folder or hub id, in any of three published forms.
 
@@ -149,7 +156,9 @@ def cladder(
     and `nonsense`, whose commonsense split is not divided into easy and hard; the generator's own nested JSON, whose
     backgrounds, words and splits stand in a second file, which `models` names (`test-model-meta.json`).
 
-    Raises `DataError` where a row has another schema, the nested form comes without `models`, or a model is not there.
+    Rows without an answer are refused; where there is a list `unanswered` they are left out, and the place of each is
+    added to it. Raises `DataError` where a row has another schema, the nested form comes without `models`, or a model
+    is not there.
     """
     known = cladder_models(models) if models is not None else None
 
@@ -163,4 +172,5 @@ def cladder(
         prompt = " ".join(f"{found['background']} {row['given_info'] or ''} {row['question']}".split())
         return [_question(row, prompt, found["split"], row["meta"], row["reasoning"], found["mapping"])]
 
-    return read(Schema("CLadder", (HUB, TABLE, Form(NESTED, nested)), FILES), source, split, config)
+    forms = (HUB, TABLE, Form(NESTED, nested, answer="answer"))
+    return read(Schema("CLadder", forms, FILES), source, split, config, unanswered)

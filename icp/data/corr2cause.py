@@ -27,17 +27,20 @@ def _problem(row: dict[str, Any]) -> list[Problem]:
 CORR2CAUSE = Schema(
     "Corr2Cause",
     (
-        Form({"input": str, "label": LABEL, "template": str}, _problem),
-        Form({"input": str, "label": LABEL}, _problem),
+        Form({"input": str, "label": LABEL, "template": str}, _problem, answer="label"),
+        Form({"input": str, "label": LABEL}, _problem, answer="label"),
     ),
     {"train": (), "dev": (), "test": ("corr2cause.csv",)},
 )
 
 
-def corr2cause(source: "str | Path", split: str | None = None, config: str | None = None) -> list[Problem]:
+def corr2cause(
+    source: "str | Path", split: str | None = None, config: str | None = None, *, unanswered: list[str] | None = None
+) -> list[Problem]:
     """Problems with the answers Yes and No, for the published labels 1 and 0.
 
     The skeleton is the premise, which several hypotheses share, so that a split by it has no premise on both sides; the
-    story and the type of query are the kind of hypothesis, where the rows name it.
+    story and the type of query are the kind of hypothesis, where the rows name it. Rows without an answer are refused;
+    where there is a list `unanswered` they are left out, and the place of each is added to it.
     """
-    return read(CORR2CAUSE, source, split, config)
+    return read(CORR2CAUSE, source, split, config, unanswered)

@@ -47,6 +47,7 @@ PRONTOQA = Schema(
                 "context": str, "question": str, "answer": Choice({"A": "True", "B": "False"}), "explanation": [str],
             },
             _fictional,
+            answer="answer",
         ),
         Form({"next_steps": [{"Facts": str, "Query": str, "claims": [str], "next_steps": [str]}]}, _true),
     ),
@@ -54,16 +55,20 @@ PRONTOQA = Schema(
 )  # fmt: skip
 
 
-def prontoqa(source: "str | Path", split: str | None = None, config: str | None = None) -> list[Problem]:
+def prontoqa(
+    source: "str | Path", split: str | None = None, config: str | None = None, *, unanswered: list[str] | None = None
+) -> list[Problem]:
     """Problems with the answers True and False: facts, what the individual is, and on a line of its own the question.
 
     The reasoning alternates what is known of the individual with the fact that is used next, of which there are as many
     as `query_type` has hops. `split` of a problem is fictional or true. Rows of the true ontology have no answer: it is
     True where the last claim is what is asked, and False where it is its denial.
 
-    Raises `DataError` where a row has another schema, or its last claim neither says nor denies what is asked.
+    Rows without an answer are refused; where there is a list `unanswered` they are left out, and the place of each is
+    added to it. Raises `DataError` where a row has another schema, or its last claim neither says nor denies what is
+    asked.
     """
-    return read(PRONTOQA, source, split, config)
+    return read(PRONTOQA, source, split, config, unanswered)
 
 
 def _problem(facts: str, question: str, answer: str, reasoning: list[str], split: str) -> Problem:

@@ -17,11 +17,19 @@ Located = tuple[str, Mapping[str, Any]]
 """A row, and where it was found, for a message."""
 
 
-def read(schema: Schema, source: "str | Path", split: str | None = None, config: str | None = None) -> list[Any]:
+def read(
+    schema: Schema,
+    source: "str | Path",
+    split: str | None = None,
+    config: str | None = None,
+    unanswered: list[str] | None = None,
+) -> list[Any]:
     """The typed rows of a data set.
 
     `source` is a file, a folder with a file a split, or a hub id `owner/name`, of which `config` names the
     configuration where it has several. A file is one split, so that `split` is left out.
+
+    Rows without an answer are left out where there is a list `unanswered`, to which the place of each is added.
 
     Raises `DataError` naming the file, the line or row and the field where the schema is another one.
     """
@@ -37,15 +45,24 @@ def read(schema: Schema, source: "str | Path", split: str | None = None, config:
     rows: list[Any] = []
     form: Form | None = None
     for where, row in found:
-        form = form if form is not None and set(form.required) <= set(row) else schema.form_of(row, where)
+        if form is None or not set(form.required) <= set(row):
+            form = schema.form_of(row, where, unanswered is not None)
+        if unanswered is not None and form.answer is not None and _empty(row.get(form.answer)):
+            unanswered.append(where)
+            continue
         values = checked(row, form, where)
         try:
             rows += form.build(values)
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
     if not rows:
-        raise DataError(f"{source} holds no rows of {schema.name}: it is empty or cut short")
+        told = f"and {len(unanswered)} without an answer" if unanswered else "it is empty or cut short"
+        raise DataError(f"{source} holds no rows of {schema.name}: {told}")
     return rows
+
+
+def _empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _file(schema: Schema, path: Path, split: str | None) -> Path:

@@ -34,6 +34,8 @@ class Form:
     build: Callable[[dict[str, Any]], Iterable[Any]]
     columns: tuple[str, ...] = ()
     """The columns of a table that comes without a line of names."""
+    answer: str | None = None
+    """The field that a row may lack alone, where rows without an answer are left out."""
 
     @property
     def required(self) -> list[str]:
@@ -53,10 +55,16 @@ class Schema:
     files: Mapping[str, tuple[str, ...]]
     quoted: bool = True
 
-    def form_of(self, names: Iterable[str], where: str) -> Form:
-        """The first form whose fields are all there; raises `DataError` naming a field that is not."""
+    def form_of(self, names: Iterable[str], where: str, unanswered: bool = False) -> Form:
+        """The first form whose fields are all there; raises `DataError` naming a field that is not.
+
+        A row may be `unanswered`: then it may lack the answer.
+        """
         there = set(names)
-        lacking = [[name for name in form.required if name not in there] for form in self.forms]
+        lacking = [
+            [name for name in form.required if name not in there and not (unanswered and name == form.answer)]
+            for form in self.forms
+        ]
         if [] in lacking:
             return self.forms[lacking.index([])]
         missing = min(lacking, key=len)[0]
