@@ -159,6 +159,8 @@ def train(
         rules = capt.SyllogismRules()
         most = max(found.slots for one in problems if isinstance(found := rules.estimate(one.prompt), capt.Abstraction))
         test = capt.told_otherwise(test, capt.Ontology.of(problems), most + 2)
+    elif data_set == "cladder":
+        test = capt.cladder_told_otherwise(test)
     if train_on:
         there = sorted({str(one.split) for one in chosen})
         if missing := sorted(set(train_on) - set(there)):

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from test_cladder_rules import QUESTION, real_rows
+from test_cladder_rules import PROMPTS, QUESTION, real_rows
 
 from icp import capt
 from icp.errors import DataError
@@ -68,3 +68,40 @@ def test_real_rows_are_abstracted_and_split():
         assert symbols and made.prompt != row.problem.prompt and made.answer == row.problem.answer
     train, test = capt.split([row.problem for row in found.rows], by="story")
     assert not {one.story for one in train} & {one.story for one in test}
+
+
+@pytest.mark.parametrize("ways", [{}, {"facts": False, "question": True}, {"question": True}], ids=str)
+@pytest.mark.parametrize("name", PROMPTS)
+def test_a_prompt_told_otherwise_is_read_as_the_prompt_is(name, ways):
+    prompt, abstract = (replace(QUESTION, prompt=text).problem for text in PROMPTS[name])
+    told = capt.reworded(prompt, **ways)
+    assert told == replace(prompt, prompt=told.prompt) != prompt
+    assert capt.CladderRules().estimate(told.prompt).filled("ABC") == capt.reworded(abstract, **ways).prompt
+
+
+def test_what_is_told_otherwise_and_what_cannot_be():
+    problem = replace(QUESTION, prompt=PROMPTS["increase"][0]).problem
+    assert capt.reworded(problem, question=True).prompt == (
+        "Suppose that only what follows holds, and that nothing else has any effect: Tea directly affects calm and "
+        "sleep. Calm directly affects sleep. The probability of deep sleep is 20% for people who drink no tea. The "
+        "probability of deep sleep is 30% for people who drink tea. Is the chance of deep sleep increased by drinking "
+        "tea?"
+    )
+    kinds = capt.cladder_told_otherwise([problem])
+    assert [one.split for one in kinds] == [problem.split, "paraphrased", "new question"]
+    assert {(one.answer, one.skeleton, one.story) for one in kinds} == {
+        (problem.answer, problem.skeleton, problem.story)
+    }
+    with pytest.raises(DataError, match=r"cannot be told otherwise: 'Cats purr\.' is no clause of CLadder's"):
+        capt.reworded(replace(problem, prompt="Cats purr."))
+    with pytest.raises(DataError, match="does not end in a question that can be asked otherwise"):
+        capt.reworded(replace(problem, prompt="Tea has a direct effect on calm."), question=True)
+
+
+def test_real_rows_told_otherwise_are_read_as_they_are():
+    for row in real_rows()[0][::40]:
+        found = [capt.CladderRules().estimate(one.prompt) for one in capt.cladder_told_otherwise([row.problem])]
+        said = [
+            {(one.surface(mention), mention.slot, mention.holds) for mention in one.mentions} for one in found
+        ]  # fmt: skip
+        assert said[0] == said[1] == said[2], row.prompt

@@ -6,6 +6,7 @@ from icp.capt.answering import ask
 from icp.capt.cache import Cached
 from icp.capt.cladder_gold import Words, cladder_gold
 from icp.capt.cladder_grammar import FRAME
+from icp.capt.cladder_retold import cladder_told_otherwise, reworded
 from icp.capt.cladder_rules import CladderRules
 from icp.capt.corruption import Corrupted
 from icp.capt.estimator import Estimator, Failure
@@ -37,8 +38,8 @@ __all__ = [
     "Leakage", "Lexicon", "Mention", "Names", "Null", "Ontology", "Order", "OtherEvents", "Quality", "Random",
     "Recipe", "Redrawn", "Renaming", "Replies", "Score", "SyllogismRules", "Validator", "VariableRules", "Words",
     "abstract", "abstract_all", "accuracies", "answer_probe", "anti_sense", "ask", "by_symbols", "carried",
-    "cladder_gold", "copies", "leakage", "load_abstractions", "named", "names_of", "non_sense", "parsed", "pool",
-    "quality", "read_problems", "read_rewritten", "require_apart", "restored", "retold", "same_up_to_orientation",
-    "save_abstractions", "shortened", "show", "split", "told_otherwise", "train", "untouched", "with_more_symbols",
-    "worked_probe",
+    "cladder_gold", "cladder_told_otherwise", "copies", "leakage", "load_abstractions", "named", "names_of",
+    "non_sense", "parsed", "pool", "quality", "read_problems", "read_rewritten", "require_apart", "restored", "retold",
+    "reworded", "same_up_to_orientation", "save_abstractions", "shortened", "show", "split", "told_otherwise", "train",
+    "untouched", "with_more_symbols", "worked_probe",
 ]  # fmt: skip
