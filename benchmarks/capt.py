@@ -67,7 +67,7 @@ class Size:
     pool: int = 26
     rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
     other_rows: tuple[int, ...] = (100, 500)
-    other_epochs: tuple[int, ...] = (1, 2, 4)
+    other_epochs: tuple[int, ...] = (2, 4, 16, 32)
     tried: tuple[int, ...] = (4, 8, 16, 32)
     questions: int = 100
     arguments: Mapping[str, Any] = field(default_factory=lambda: ARGUMENTS)

@@ -52,12 +52,12 @@ def test_the_parts_share_points_and_no_point_is_run_twice(size):
     found = benchmark.jobs(benchmark.Size(), benchmark.PARTS)
     assert len({json.dumps(job, sort_keys=True) for job in found}) == len(found)
     assert {job["epochs"] for job in benchmark.jobs(benchmark.Size(), ["setting"])} == {4, 8, 16, 32}
-    found = [job for job in found if job["epochs"] in (0, 1, 2, 8)]
+    found = [job for job in found if job["epochs"] in (0, 2, 8)]
     points = [tuple(job[name] for name in ("what", "renaming", "rows", "epochs", "rate")) for job in found]
     assert {seeds for point in set(points) if (seeds := points.count(point)) != 3} == {1}, "the untrained model, once"
     usual = ("prontoqa", "random", 200, 8, 0.0)
     assert usual in points and ("prontoqa", "random", 200, 8, 0.4) in points
-    assert ("prontoqa", "null", 500, 8, 0.0) in points and ("prontoqa", "order", 200, 1, 0.0) in points
+    assert ("prontoqa", "null", 500, 8, 0.0) in points and ("prontoqa", "order", 200, 2, 0.0) in points
     assert len(benchmark.jobs(size, ["steps"])) == 4
 
 
