@@ -1,9 +1,10 @@
 """What renaming events while fine-tuning does to accuracy, in distribution and out of it, on PrOntoQA.
 
-Training rows and test problems share no skeleton. A point is a renaming with so many training rows, copies of each
-(`epochs`) and errors of the estimator (`rate`). Training rows differ by seed, test problems do not, and each is tested
-as it is (`id`), against sense, in invented words, and at the settings of the first part also paraphrased, asked in
-another way, and with more variables (`icp.capt.told_otherwise`). `train` is the accuracy on training rows.
+Training rows and test problems share no skeleton: of chains of 1 to 3 hops there are eight, and nearly all problems
+that are tested on have two, a length that is not trained on. A point is a renaming with so many training rows, copies
+of each (`epochs`) and errors of the estimator (`rate`). Training rows differ by seed, test problems do not, and each is
+tested as it is (`id`), against sense, in invented words, and at the settings of the first part also paraphrased, asked
+in another way, and with more variables (`icp.capt.told_otherwise`). `train` is the accuracy on training rows.
 
 - `setting`: null on the first seed after more and more copies. What to run the others at (`--epochs`, `--hops`,
   `--learning-rate`) is chosen by its `train` alone: enough for plain training to learn its own rows.
@@ -16,10 +17,10 @@ another way, and with more variables (`icp.capt.told_otherwise`). `train` is the
 - `reasoning`: null and random, trained to write the worked solution and then the answer, elsewhere the answer alone.
 - `corr2cause`: F1 of the answer Yes on causal questions, before training and after it on PrOntoQA.
 
-Means over seeds in percent, with intervals over seeds and over problems by logical form, polarities with it
-(`icp.statistics.seeds_interval`); of one seed there is none. Finished runs are kept in the JSON file and adapters
-beside it, so that the same call goes on where it was stopped. `--authors` is the setting of Gui and Ji, but for their
-quantisation, and asks for a GPU.
+Means over seeds in percent, with intervals over seeds and over problems by logical form
+(`icp.statistics.seeds_interval`), given the shapes that were held out; of one seed there is none. Finished runs are
+kept in the JSON file and adapters beside it, so that the same call goes on where it was stopped. `--authors` is the
+setting of Gui and Ji, but for their quantisation, and asks for a GPU.
 """
 
 import hashlib
@@ -215,7 +216,7 @@ class Study:
 
 
 def form(problem: Problem) -> tuple[object, ...]:
-    """What is left of a problem without words, phrasing and order: its skeleton, and polarities."""
+    """What is left of a problem without words, phrasing and order: its skeleton, and how much is said to hold."""
     *facts, asked = read_statements(problem.prompt)[0]
     return problem.skeleton, problem.answer, asked.holds, sum(one.holds for one in facts)
 

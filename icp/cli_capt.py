@@ -160,7 +160,10 @@ def train(
         most = max(found.slots for one in problems if isinstance(found := rules.estimate(one.prompt), capt.Abstraction))
         test = capt.told_otherwise(test, capt.Ontology.of(problems), most + 2)
     elif data_set == "cladder":
-        test = capt.cladder_told_otherwise(test)
+        valid, reasons = asked.rows(test, refused)
+        for reason, count in reasons.most_common():
+            typer.echo(f"not tested on: {count} {reason}")
+        test = capt.cladder_told_otherwise([row.problem for row in valid])
     if train_on:
         there = sorted({str(one.split) for one in chosen})
         if missing := sorted(set(train_on) - set(there)):
@@ -229,6 +232,8 @@ def evaluate(
         renaming = "null" if published else recipe.renaming
         for known, _ in recipes:
             known.require_apart(problems)
+        if recipe.renaming == "fixed" and data_set not in (recipe.data_set, "corr2cause"):
+            raise DataError(f"the fixed symbols are of the events of {recipe.data_set}, and {data_set} has others")
         recipe = replace(recipe, data_set=data_set, renaming=renaming)
     rows, reasons = recipe.rows(problems, refused)
     for reason, count in reasons.most_common():

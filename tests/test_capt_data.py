@@ -193,7 +193,7 @@ def test_a_split_shares_no_skeleton_and_no_story():
     ("problems", "by", "test", "message"),
     [
         ([PROBLEM], "skeleton", 0.2, "cannot split by skeleton: some problems have none"),
-        (numbered(1), "story", 0.2, "has no training problems"),
+        (numbered(1), "story", 0.2, "cannot split by story: all problems have the same one; take others too"),
         (numbered(9), "prompt", 0.2, "a split is by skeleton or story"),
         (numbered(9), "story", 1.0, "holds out a share above 0 and below 1"),
     ],

@@ -87,13 +87,15 @@ def test_what_is_told_otherwise_and_what_cannot_be():
         "probability of deep sleep is 30% for people who drink tea. Is the chance of deep sleep increased by drinking "
         "tea?"
     )
-    kinds = capt.cladder_told_otherwise([problem])
-    assert [one.split for one in kinds] == [problem.split, "paraphrased", "new question"]
+    kinds = capt.cladder_told_otherwise([replace(problem, split="easy")])
+    assert [one.split for one in kinds] == ["easy", "easy, paraphrased", "easy, new question"]
     assert {(one.answer, one.skeleton, one.story) for one in kinds} == {
         (problem.answer, problem.skeleton, problem.story)
     }
     with pytest.raises(DataError, match=r"cannot be told otherwise: 'Cats purr\.' is no clause of CLadder's"):
         capt.reworded(replace(problem, prompt="Cats purr."))
+    with pytest.raises(DataError, match="has nothing that can be told otherwise"):
+        capt.reworded(replace(problem, prompt="Tea is unobserved. The probability of not tea and calm is 3%."))
     with pytest.raises(DataError, match="does not end in a question that can be asked otherwise"):
         capt.reworded(replace(problem, prompt="Tea has a direct effect on calm."), question=True)
 

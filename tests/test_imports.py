@@ -37,9 +37,10 @@ ORDER = """
     counterfactual.validators plots.style plots.units plots.evidence plots.calibration plots page sections.text
     sections.pictures sections.answers sections.evidence sections.limits sections.places sections.units sections
     report counterfactual.graph counterfactual.show counterfactual capt.leakage capt.abstraction capt.estimator
-    capt.corruption capt.cladder_grammar capt.cladder_groups capt.inverse capt.symbols capt.syllogism_rules
-    capt.abstracted capt.renaming capt.other_events capt.variable_rules capt.worlds capt.training_rows capt.validate
-    capt.stored capt.show capt.lexicon capt.cladder_rules capt.splits capt.quality capt.cache capt.few_shot
+    capt.corruption capt.cladder_grammar capt.cladder_groups capt.cladder_retold capt.inverse capt.symbols
+    capt.syllogism_rules capt.abstracted capt.renaming capt.other_events capt.variable_rules capt.worlds
+    capt.training_rows capt.validate capt.stored capt.show capt.lexicon capt.cladder_rules capt.splits capt.quality
+    capt.cache capt.few_shot
     capt.language_models capt.cladder_gold capt.rewritten capt.held_out capt.replies capt.training capt.answering
     capt.recipe capt plain drawn finite_differences checks verify steps demo demo.sentences demo.reviews demo.run
     cli_measure cli_train cli_verify cli_pairs cli_capt cli

@@ -147,8 +147,11 @@ def test_rows_without_an_answer(tmp_path, load, row, field, empty):
     source = written(tmp_path, "x.json", [without, row, without])
     with pytest.raises(DataError, match=f"row 0.*'{field}'"):
         load(source)
+    damaged = without | {next(iter(row)): 7}
+    with pytest.raises(DataError, match="row 1: the field"):
+        load(written(tmp_path, "w.json", [row, damaged]), unanswered=[])
     places: list[str] = []
     assert load(source, unanswered=places) == load(written(tmp_path, "y.json", [row]))
     assert places == [f"{source}, row 0", f"{source}, row 2"]
-    with pytest.raises(DataError, match="and 1 without an answer"):
+    with pytest.raises(DataError, match="none of 1 has an answer"):
         load(written(tmp_path, "z.json", [without]), unanswered=[])

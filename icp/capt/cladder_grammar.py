@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-INTRODUCTION = re.compile(r"(?:Imagine|Suppose)[^:]*:\s*")
+INTRODUCTION = re.compile(r"(?:Imagine[^:]*|Suppose[^:.?]*):\s*")
 FRAME = frozenset(["conditions", "factors", "relationships", "unobserved"])
 """Words of the opening and of a clause that stories say too: for `Validator(FRAME)`, which lets them stand."""
 SENTENCE = re.compile(r"\S.*?[.?](?=\s|$)", re.DOTALL)

@@ -9,10 +9,11 @@ from icp.errors import DataError
 
 
 def reworded(problem: Problem, facts: bool = True, question: bool = False) -> Problem:
-    """A problem of CLadder whose `facts` (with the opening) or `question` are told by templates of our own.
+    """A problem of CLadder whose `facts` or `question` are told by templates of our own.
 
-    Events, figures, their order, the answer and the skeleton stay. Raises `DataError` for a prompt that is not of
-    CLadder's grammar, or whose question has no other template.
+    Those are direct effects, probabilities overall and of one event under conditions, and the opening; other kinds of
+    fact stay as they are. Events, figures, the order of facts, the answer and the skeleton stay too. Raises `DataError`
+    for a prompt that is not of CLadder's grammar, of which nothing can be told otherwise, or whose question cannot.
     """
     found = clauses(problem.prompt)
     if isinstance(found, str):
@@ -26,13 +27,15 @@ def reworded(problem: Problem, facts: bool = True, question: bool = False) -> Pr
         templates[clause.kind].format_map(clause.places) if clause.kind in templates else clause.text
         for clause in found
     ]
-    return replace(problem, prompt=" ".join(told))
+    if (prompt := " ".join(told)) == problem.prompt:
+        raise DataError(f"{problem.prompt[:60]!r} has nothing that can be told otherwise")
+    return replace(problem, prompt=prompt)
 
 
 def cladder_told_otherwise(problems: Sequence[Problem]) -> list[Problem]:
-    """Test problems of CLadder as they are, and each twice over: `paraphrased` and `new question` stand in `split`."""
+    """Test problems of CLadder as they are, and each twice over: "paraphrased" and "new question" join its `split`."""
     return [
         *problems,
-        *(replace(reworded(one), split="paraphrased") for one in problems),
-        *(replace(reworded(one, facts=False, question=True), split="new question") for one in problems),
+        *(replace(reworded(one), split=f"{one.split}, paraphrased") for one in problems),
+        *(replace(reworded(one, facts=False, question=True), split=f"{one.split}, new question") for one in problems),
     ]

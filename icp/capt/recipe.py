@@ -21,7 +21,7 @@ from icp.data.problems import Problem
 from icp.errors import ArtefactError, DataError
 from icp.files import read_json, write_json
 
-FORMAT, VERSION = "icp-capt", 1
+FORMAT, VERSION = "icp-capt", 2
 RENAMINGS = ("random", "order", "null", "names", "fixed")
 RULES: dict[str, tuple[Estimator, Validator]] = {
     "prontoqa": (SyllogismRules(), Validator()), "cladder": (CladderRules(), Validator(FRAME)),
@@ -94,7 +94,13 @@ class Recipe:
 
     @property
     def asked(self) -> Renaming:
-        """What takes the place of events in test prompts: nothing where training rows were given other real ones."""
+        """What takes the place of events in test prompts: nothing where training rows were given other real ones.
+
+        An event that the table of a fixed renaming has not got is given a symbol at random. Raises `DataError` where
+        there is no table.
+        """
+        if self.renaming == "fixed" and not self.table:
+            raise DataError("a fixed renaming has a table of symbols: make it of all problems, Recipe.fixed")
         symbols = pool(self.pool)
         made = {"random": Random(symbols), "order": Order(symbols), "null": Null(), "names": Null()}
         return (made | {"fixed": Fixed(self.table, symbols)})[self.renaming]

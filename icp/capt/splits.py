@@ -25,6 +25,8 @@ def split(
         values = {getattr(one, name) for one in problems}
         if None in values:
             raise DataError(f"cannot split by {name}: some problems have none")
+        if len(values) == 1:
+            raise DataError(f"cannot split by {name}: all problems have the same one; take others too")
         ordered = sorted(values)
         random.Random(f"{seed}/{name}").shuffle(ordered)
         held[name] = set(ordered[: max(1, round(test * len(ordered)))])

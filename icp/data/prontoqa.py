@@ -25,9 +25,10 @@ def _true(rows: dict[str, Any]) -> list[Problem]:
     found = []
     for index, row in enumerate(rows["next_steps"]):
         claims, steps = row["claims"], row["next_steps"]
-        if len(claims) != len(steps) or steps[-1] != "Finish.":
+        last = steps[-1] if steps else None
+        if len(claims) != len(steps) or last != "Finish.":
             raise DataError(
-                f"next_steps[{index}] has {len(claims)} claims and {len(steps)} steps, the last {steps[-1]!r}: each "
+                f"next_steps[{index}] has {len(claims)} claims and {len(steps)} steps, the last {last!r}: each "
                 "claim has a step that follows it, and the last is 'Finish.'"
             )
         reasoning = [claims[0], *(part for pair in zip(steps[:-1], claims[1:]) for part in pair)]
@@ -64,9 +65,9 @@ def prontoqa(
     as `query_type` has hops. `split` of a problem is fictional or true. Rows of the true ontology have no answer: it is
     True where the last claim is what is asked, and False where it is its denial.
 
-    Rows without an answer are refused; where there is a list `unanswered` they are left out, and the place of each is
-    added to it. Raises `DataError` where a row has another schema, or its last claim neither says nor denies what is
-    asked.
+    Invented ones without an answer are refused; where there is a list `unanswered` they are left out, and the place of
+    each is added to it. Raises `DataError` where a row has another schema, or its last claim neither says nor denies
+    what is asked.
     """
     return read(PRONTOQA, source, split, config, unanswered)
 

@@ -48,6 +48,7 @@ def read(
         if form is None or not set(form.required) <= set(row):
             form = schema.form_of(row, where, unanswered is not None)
         if unanswered is not None and form.answer is not None and _empty(row.get(form.answer)):
+            checked(row, form.without_answer, where)
             unanswered.append(where)
             continue
         values = checked(row, form, where)
@@ -56,7 +57,7 @@ def read(
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
     if not rows:
-        told = f"and {len(unanswered)} without an answer" if unanswered else "it is empty or cut short"
+        told = f"none of {len(unanswered)} has an answer" if unanswered else "it is empty or cut short"
         raise DataError(f"{source} holds no rows of {schema.name}: {told}")
     return rows
 

@@ -6,7 +6,7 @@ are not looked at.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from icp.errors import DataError
@@ -36,6 +36,10 @@ class Form:
     """The columns of a table that comes without a line of names."""
     answer: str | None = None
     """The field that a row may lack alone, where rows without an answer are left out."""
+
+    @property
+    def without_answer(self) -> "Form":
+        return replace(self, fields={name: kind for name, kind in self.fields.items() if name != self.answer})
 
     @property
     def required(self) -> list[str]:
