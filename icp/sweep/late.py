@@ -50,7 +50,7 @@ class Past:
         chosen.keys, chosen.values = self.keys, self.values
         return chosen
 
-    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any) -> tuple[Tensor, Tensor]:
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         if self.rows is None:
             self.keys[layer], self.values[layer] = keys, values
             return keys, values
